@@ -1,0 +1,143 @@
+// The only error vocabulary of Tensorpress. Kinds are split by who can act; codes are stable snake_case and listed in
+// docs/errors.md (proven equal by test/architecture). Every error says what was found, what is allowed, where, and what to do.
+
+/** One row per code: which kind raises it and what it means. `docs/errors.md` is generated from this table. */
+export const ERROR_CODES = {
+  // the request is wrong
+  request_invalid: {
+    kind: 'invalid_request',
+    summary: 'A field of the request is missing, unknown or out of range; `context.path` names it.',
+  },
+  recipe_invalid: {
+    kind: 'invalid_request',
+    summary: 'The recipe has an unknown key or a value out of range; `context.path` names it.',
+  },
+  dataset_invalid: {
+    kind: 'invalid_request',
+    summary:
+      'The dataset is not a readable .npz or does not match the model inputs; expected names, shapes and dtypes are listed.',
+  },
+  content_type_unsupported: {
+    kind: 'invalid_request',
+    summary: 'The request body has a media type that this call does not take.',
+  },
+  usage: { kind: 'invalid_request', summary: 'The command line could not be understood.' },
+  idempotency_key_reused: {
+    kind: 'invalid_request',
+    summary: 'The Idempotency-Key was used before with another body.',
+  },
+  // it is not there, or not in a state that allows it
+  not_found: { kind: 'not_found', summary: 'No such model, dataset, job, artifact, tensor or route.' },
+  conflict: {
+    kind: 'conflict',
+    summary: 'The state of the resource does not allow this call (in use, not finished, already exists).',
+  },
+  // the bytes are wrong
+  format_unrecognised: {
+    kind: 'format',
+    summary: 'The file is not a model format that Tensorpress reads; the detail says what it looks like.',
+  },
+  format_truncated: { kind: 'format', summary: 'The file ends before the bytes that it declares.' },
+  format_invalid: { kind: 'format', summary: 'The file breaks its format; file, tensor and byte offset are named.' },
+  external_data_invalid: {
+    kind: 'format',
+    summary: 'External data is missing, out of range, or its path leaves the model folder.',
+  },
+  // the bytes are right and outside of what is supported
+  dtype_unsupported: { kind: 'unsupported', summary: 'A dtype outside of the supported set, named.' },
+  opset_unsupported: {
+    kind: 'unsupported',
+    summary: 'An ONNX opset or ir_version outside of the supported range, named.',
+  },
+  feature_unsupported: {
+    kind: 'unsupported',
+    summary: 'A well-formed request for a combination that is not supported, named.',
+  },
+  // a named limit was met
+  limit_exceeded: {
+    kind: 'capacity',
+    summary: 'A named limit was exceeded; `context` has limit, allowed and requested.',
+  },
+  body_too_large: { kind: 'capacity', summary: 'The upload is larger than the limit in `context`.' },
+  queue_full: {
+    kind: 'capacity',
+    summary: 'The queue already holds as many jobs as its limit allows; try again later.',
+  },
+  disk_full: { kind: 'capacity', summary: 'The store has too little free space for this.' },
+  gpu_memory_exceeded: { kind: 'capacity', summary: 'The byte budget of the device does not hold this tensor.' },
+  // the machine
+  device_unavailable: { kind: 'device', summary: 'The requested adapter is not there, or no adapter is.' },
+  device_lost: { kind: 'device', summary: 'The device was lost during work.' },
+  worker_crashed: {
+    kind: 'device',
+    summary: 'A worker child ended during the job as often as the attempt limit allows.',
+  },
+  worker_timeout: { kind: 'device', summary: 'A worker child made no progress for longer than its limit.' },
+  store_failed: { kind: 'device', summary: 'The store could not be read or written.' },
+  // outcomes
+  validation_failed: {
+    kind: 'unprocessable',
+    summary: 'The artifact did not load or run in onnxruntime, or differs after reading back.',
+  },
+  requirement_not_met: {
+    kind: 'unprocessable',
+    summary: 'The artifact does not meet `require`; the report says by how much.',
+  },
+  cancelled: { kind: 'cancelled', summary: 'The job was cancelled.' },
+  shutting_down: { kind: 'unavailable', summary: 'The server is draining and takes no new jobs.' },
+  internal: { kind: 'internal', summary: 'A bug in Tensorpress; the log has the whole error under the request id.' },
+} as const satisfies Record<string, { kind: ErrorKind; summary: string }>
+
+export type ErrorKind =
+  | 'invalid_request'
+  | 'not_found'
+  | 'conflict'
+  | 'format'
+  | 'unsupported'
+  | 'capacity'
+  | 'device'
+  | 'unprocessable'
+  | 'cancelled'
+  | 'unavailable'
+  | 'internal'
+
+export type ErrorCode = keyof typeof ERROR_CODES
+
+/** The plain-data form: the same object in HTTP problems, in `job.error`, and over IPC. */
+export interface ErrorObject {
+  code: ErrorCode
+  detail: string
+  context: Record<string, unknown>
+}
+
+export class AppError extends Error {
+  readonly code: ErrorCode
+  readonly detail: string
+  readonly context: Record<string, unknown>
+
+  constructor(code: ErrorCode, detail: string, context: Record<string, unknown> = {}, cause?: unknown) {
+    super(`${code}: ${detail}`, cause === undefined ? undefined : { cause })
+    this.name = 'AppError'
+    this.code = code
+    this.detail = detail
+    this.context = context
+  }
+
+  get kind(): ErrorKind {
+    return ERROR_CODES[this.code].kind
+  }
+
+  toObject(): ErrorObject {
+    return { code: this.code, detail: this.detail, context: this.context }
+  }
+
+  static fromObject(object: ErrorObject): AppError {
+    return new AppError(object.code in ERROR_CODES ? object.code : 'internal', object.detail, object.context)
+  }
+
+  /** Any thrown value as an AppError; what is not one is `internal`. */
+  static from(error: unknown): AppError {
+    if (error instanceof AppError) return error
+    return new AppError('internal', error instanceof Error ? error.message : String(error), {}, error)
+  }
+}

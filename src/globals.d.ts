@@ -1,0 +1,1 @@
+type BufferSource = ArrayBufferView<ArrayBuffer> | ArrayBuffer
