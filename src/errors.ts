@@ -21,6 +21,26 @@ export const ERROR_CODES = {
     kind: 'invalid_request',
     summary: 'The request body has a media type that this call does not take.',
   },
+  method_not_allowed: {
+    kind: 'invalid_request',
+    summary: 'The path exists and does not take this method; `context.allowed` lists those it takes.',
+  },
+  origin_forbidden: {
+    kind: 'invalid_request',
+    summary: 'A web page of another site sent this, or the Host header is not one of this server.',
+  },
+  range_not_satisfiable: {
+    kind: 'invalid_request',
+    summary: 'The Range header asks for bytes beyond the end of the file.',
+  },
+  precondition_failed: {
+    kind: 'invalid_request',
+    summary: 'The If-Match or If-Unmodified-Since header does not hold.',
+  },
+  request_timeout: {
+    kind: 'invalid_request',
+    summary: 'The request arrived too slowly; `context` has the limit.',
+  },
   usage: { kind: 'invalid_request', summary: 'The command line could not be understood.' },
   idempotency_key_reused: {
     kind: 'invalid_request',
@@ -59,6 +79,11 @@ export const ERROR_CODES = {
     summary: 'A named limit was exceeded; `context` has limit, allowed and requested.',
   },
   body_too_large: { kind: 'capacity', summary: 'The upload is larger than the limit in `context`.' },
+  headers_too_large: { kind: 'capacity', summary: 'The header lines are larger than the limit in `context`.' },
+  too_many_uploads: {
+    kind: 'capacity',
+    summary: 'As many uploads as the limit allows are in progress; try again later.',
+  },
   queue_full: {
     kind: 'capacity',
     summary: 'The queue already holds as many jobs as its limit allows; try again later.',

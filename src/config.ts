@@ -1,0 +1,191 @@
+// Configuration of the server: where it listens and stores, and every limit with its default and its reason.
+// `loadConfig(environment, options)` is the entry: options of the command line win over TENSORPRESS_* variables, which win
+// over defaults. Read by main.ts alone and handed down as values.
+
+import { z } from 'zod'
+import { AppError } from './errors.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+
+interface LimitRow {
+  default: number
+  /** Smallest and largest value that makes sense. */
+  min: number
+  max: number
+  unit: 'bytes' | 'count' | 'seconds' | 'bytes per second'
+  reason: string
+}
+
+/**
+ * Every limit that a client can meet. `name` here is the name in problem documents; the environment variable is
+ * TENSORPRESS_ and the name in upper snake case (uploadBytes: TENSORPRESS_UPLOAD_BYTES).
+ */
+export const LIMITS = {
+  uploadBytes: {
+    default: 32 * GIB,
+    min: 1,
+    max: 4096 * GIB,
+    unit: 'bytes',
+    reason: 'All parts of one upload together. 32 GiB holds a 16-billion-parameter model in 16 bits.',
+  },
+  uploadParts: {
+    default: 512,
+    min: 1,
+    max: 10_000,
+    unit: 'count',
+    reason: 'Files of one multipart upload. The largest published checkpoints have under 200 shards.',
+  },
+  parallelUploads: {
+    default: 8,
+    min: 1,
+    max: 1000,
+    unit: 'count',
+    reason: 'Uploads in progress at once: each holds a disk stream and hashes on the server thread.',
+  },
+  uploadBytesPerSecond: {
+    default: KIB,
+    min: 0,
+    max: GIB,
+    unit: 'bytes per second',
+    reason: 'A request body slower than this over half a minute is given up, so that idle clients hold no upload slot.',
+  },
+  jsonBytes: {
+    default: MIB,
+    min: KIB,
+    max: 64 * MIB,
+    unit: 'bytes',
+    reason: 'A JSON body, or a text field of a multipart body. A recipe of thousands of name globs fits in 1 MiB.',
+  },
+  headerBytes: {
+    default: 16 * KIB,
+    min: 4 * KIB,
+    max: 128 * KIB,
+    unit: 'bytes',
+    reason: 'All header lines of a request; the default of Node and of most proxies.',
+  },
+  headerSeconds: {
+    default: 15,
+    min: 1,
+    max: 600,
+    unit: 'seconds',
+    reason: 'Time to send the header lines, so that slow clients cannot hold connections open.',
+  },
+  connections: {
+    default: 512,
+    min: 1,
+    max: 65_536,
+    unit: 'count',
+    reason: 'Open connections, event streams included: below the usual limit of 1,024 file descriptors.',
+  },
+  queueLength: {
+    default: 256,
+    min: 1,
+    max: 1_000_000,
+    unit: 'count',
+    reason: 'Jobs that wait. One device works on one job at a time: a longer queue means a wait of hours.',
+  },
+  tensors: {
+    default: 100_000,
+    min: 1,
+    max: 10_000_000,
+    unit: 'count',
+    reason: 'Tensors of one model. The largest known mixture-of-experts checkpoints have about 90,000.',
+  },
+  waitSeconds: {
+    default: 3600,
+    min: 0,
+    max: 86_400,
+    unit: 'seconds',
+    reason: 'Longest `Prefer: wait=N` of POST /v1/compress. Proxies rarely hold a request for longer than an hour.',
+  },
+  diskFloorBytes: {
+    default: GIB,
+    min: 0,
+    max: 4096 * GIB,
+    unit: 'bytes',
+    reason: 'Free space that uploads and artifacts leave untouched, so that the catalogue can always be written.',
+  },
+} as const satisfies Record<string, LimitRow>
+
+export type LimitName = keyof typeof LIMITS
+export type Limits = Record<LimitName, number>
+
+/** Seconds that POST /v1/compress waits when the client names none: most models that fit a pipeline step are done. */
+export const DEFAULT_WAIT_SECONDS = 300
+/** Items of a page when the client names none, and the most it may ask for. */
+export const PAGE_SIZE = { default: 50, max: 1000 } as const
+/** Seconds between comment lines on an idle event stream: below the 60 s after which common proxies drop a connection. */
+export const SSE_HEARTBEAT_SECONDS = 15
+/** Seconds that a running job gets at SIGTERM before it is put back into the queue: within Kubernetes' default of 30. */
+export const DRAIN_SECONDS = 20
+
+export interface Config {
+  host: string
+  port: number
+  dataDir: string
+  /** auto, reference, or a part of an adapter name. */
+  device: string
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent'
+  drainSeconds: number
+  limits: Limits
+}
+
+export interface ServeOptions {
+  host?: string | undefined
+  port?: number | string | undefined
+  dataDir?: string | undefined
+  device?: string | undefined
+}
+
+const limitShape = Object.fromEntries(
+  Object.entries(LIMITS).map(([name, row]) => [
+    name,
+    z.coerce.number().int().min(row.min).max(row.max).default(row.default),
+  ]),
+) as Record<LimitName, z.ZodDefault<z.ZodCoercedNumber>>
+
+const configSchema = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1'),
+  port: z.coerce.number().int().min(0).max(65_535).default(8080),
+  dataDir: z.string().min(1).default('./data'),
+  device: z.string().min(1).default('auto'),
+  logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
+  drainSeconds: z.coerce.number().min(0).max(3600).default(DRAIN_SECONDS),
+  limits: z.strictObject(limitShape),
+})
+
+/** uploadBytes -> TENSORPRESS_UPLOAD_BYTES */
+export function environmentName(name: string): string {
+  return `TENSORPRESS_${name.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+}
+
+/** Throws `usage` naming the option or variable that has a bad value. */
+export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions = {}): Config {
+  const fromEnvironment = (name: string) => environment[environmentName(name)] || undefined
+  const given = (name: keyof ServeOptions) => options[name] ?? fromEnvironment(name)
+  const result = configSchema.safeParse({
+    host: given('host'),
+    port: given('port'),
+    dataDir: given('dataDir'),
+    device: given('device'),
+    logLevel: fromEnvironment('logLevel'),
+    drainSeconds: fromEnvironment('drainSeconds'),
+    limits: Object.fromEntries(Object.keys(LIMITS).map((name) => [name, fromEnvironment(name)])),
+  })
+  if (result.success) return result.data as Config
+  const issue = result.error.issues[0]!
+  const name = String(issue.path.at(-1))
+  const fromOption = name in options && options[name as keyof ServeOptions] !== undefined
+  const source = fromOption
+    ? `option --${name.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`
+    : environmentName(name)
+  const found = fromOption ? options[name as keyof ServeOptions] : fromEnvironment(name)
+  throw new AppError('usage', `${source} is ${JSON.stringify(found)}: ${issue.message}`, { path: source })
+}
+
+/** True when only this machine can reach the address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}
