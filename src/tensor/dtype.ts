@@ -1,4 +1,4 @@
-// Element types that a model file can hold, with their storage size. 4-bit types pack two elements a byte, low nibble first.
+// Element types that a model file can hold, with their storage size. Types below 8 bits are packed, low bits first.
 
 export const DTYPES = {
   f64: { bits: 64 },
@@ -21,6 +21,8 @@ export const DTYPES = {
   bool: { bits: 8 },
   i4: { bits: 4 },
   u4: { bits: 4 },
+  f6_e2m3: { bits: 6 },
+  f6_e3m2: { bits: 6 },
   f4_e2m1: { bits: 4 },
   i2: { bits: 2 },
   u2: { bits: 2 },
@@ -44,5 +46,5 @@ export function byteLength(dtype: DType, elements: number): number {
 
 /** True for dtypes a float weight may already have been reduced to (so it is not compressed twice). */
 export function isReducedFloat(dtype: DType): boolean {
-  return dtype === 'f16' || dtype === 'bf16' || dtype.startsWith('f8_') || dtype.startsWith('f4_')
+  return dtype === 'f16' || dtype === 'bf16' || /^f[468]_/.test(dtype)
 }

@@ -79,9 +79,24 @@ export interface MatrixView {
   order: 'kn' | 'nk'
 }
 
+/**
+ * What a block-packed form asks of rows and zero points.
+ * - raggedBlocks false: K must be a multiple of the block size (else skip reason block_size_mismatch).
+ * - zeroPoints 'row-bytes': always written; each row's codes start on a byte, [N, ceil(blocks * bits / 8)] u8 (MatMulNBits).
+ * - zeroPoints 'column-words': written only when asymmetric; codes of 32/bits consecutive rows share a little-endian word,
+ *   [ceil(N * bits / 32), blocks] i32, low bits first, bits beyond N zero (compressed-tensors, packed along dim 0).
+ */
+export interface BlockLayout {
+  raggedBlocks: boolean
+  zeroPoints: 'row-bytes' | 'column-words'
+}
+
+/** The layout of MatMulNBits, and what is meant where `blocks` is absent. */
+export const MATMUL_NBITS_BLOCKS: BlockLayout = { raggedBlocks: true, zeroPoints: 'row-bytes' }
+
 /** Whether the format can store this tensor in that form, and the axis/matrix that form works on. */
 export type EncodingSupport =
-  | { ok: true; channelAxis: number | null; matrix: MatrixView | null }
+  | { ok: true; channelAxis: number | null; matrix: MatrixView | null; blocks?: BlockLayout }
   | { ok: false; reason: SkipReason; detail: string }
 
 export interface TensorUse {
@@ -159,6 +174,8 @@ export type EncodePlan =
       symmetric: boolean
       clip: ClipPlan
       matrix: MatrixView
+      /** From the EncodingSupport of the tensor; absent: MATMUL_NBITS_BLOCKS. */
+      blocks?: BlockLayout
     }
   | { kind: 'dynamic-int8'; clip: ClipPlan; matrix: MatrixView }
 
