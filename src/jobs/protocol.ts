@@ -163,6 +163,8 @@ export interface HistogramResult {
 /** Requests carry an id; every reply names it. 'progress' may come any number of times before 'done' or 'failed'. */
 export type ChildRequest =
   | { id: number; type: 'describe'; files: SourceFile[] }
+  /** Inspect child: names of the files that this main file refers to (ModelFormat.companions); result: string[]. */
+  | { id: number; type: 'companions'; main: SourceFile }
   | { id: number; type: 'plan'; files: SourceFile[]; recipe: ResolvedRecipe; output: OutputOptions }
   | { id: number; type: 'histogram'; files: SourceFile[]; tensor: string; bins: number }
   | { id: number; type: 'compress'; spec: CompressSpec }

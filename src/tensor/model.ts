@@ -252,6 +252,11 @@ export interface ModelFormat {
   extensions: string[]
   /** Signature first. `head`: up to 4 KiB from the start of the main file. Higher wins; 0: not mine. */
   match(head: Uint8Array, name: string, sizeBytes: number): number
+  /**
+   * Names of the further files that a main file refers to, relative to its folder (external data, shards, config.json), so
+   * that a client who has only the main file can gather them. Absent: never any. Checks nothing beyond what it must read.
+   */
+  companions?(main: SourceFile): Promise<string[]>
   /** Opens the model that these files form. Throws AppError (format_*, external_data_invalid, limit_exceeded). */
   open(files: SourceFile[]): Promise<ModelReader>
 }
