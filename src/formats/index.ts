@@ -1,0 +1,18 @@
+// The model formats, one line each, and the one way to open a model. Entry functions: openModel and recogniseModel.
+
+import type { ModelFormat, ModelReader, SourceFile } from '../tensor/model.ts'
+import { detectFormat } from './detect.ts'
+import { onnx } from './onnx/index.ts'
+
+export const FORMATS: readonly ModelFormat[] = [onnx]
+
+/** The format of these files by content. Throws format_unrecognised with what the file looks like. */
+export function recogniseModel(files: readonly SourceFile[]): Promise<ModelFormat> {
+  return detectFormat(files, FORMATS)
+}
+
+/** Opens the model that these files form (in any order). The caller must `close` the reader. Throws AppError. */
+export async function openModel(files: SourceFile[]): Promise<ModelReader> {
+  const format = await recogniseModel(files)
+  return format.open(files)
+}
