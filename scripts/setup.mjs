@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { homedir } from 'node:os'
-import { dirname, join, relative, sep } from 'node:path'
+import { delimiter, dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** The runtime that is fetched when the installed Node is older; @types/node follows its major. */
@@ -54,6 +54,8 @@ function npm(node, cwd, args) {
     // onnxruntime-node's post-install would download CUDA libraries; npm 11 and later read allowScripts, npm 10 reads this.
     ONNXRUNTIME_NODE_INSTALL: 'skip',
     TENSORPRESS_SETUP_LOCK: 'held',
+    // npm itself is then run by this Node, and finds its version good.
+    PATH: [dirname(node), process.env['PATH']].join(delimiter),
   }
   /** @type {import('node:child_process').SpawnSyncOptions} */
   const options = { cwd, env, stdio: ['ignore', 2, 2] }
