@@ -1,0 +1,34 @@
+// What a compression method is: parameters with a schema, and one pure function from a tensor's metadata to a plan. A
+// method never sees tensor bytes; src/execute carries the plan out. The list of methods is src/methods/index.ts.
+
+import type { z } from 'zod'
+import type { EncodePlan, ModelSummary, PrunePlan, SkipReason, TensorInfo } from '../tensor/model.ts'
+
+/** What is known beyond the tensor's own metadata. */
+export interface PlanContext {
+  format: ModelSummary['format']
+  /** Names the recipe step; tensors pruned to a common sparsity share it. */
+  stepId: string
+  /** Found by an earlier run over the data: the tensor holds NaN or Inf. */
+  nonFinite: boolean
+  /** Found by an earlier run over the data: a finite value is too large for a 16-bit float of this dtype. */
+  float16Overflow: boolean
+}
+
+export type MethodPlan =
+  | { kind: 'prune'; prune: PrunePlan; detail: string }
+  | { kind: 'encode'; encode: EncodePlan; detail: string }
+  | { kind: 'skip'; reason: SkipReason; detail: string }
+
+export interface CompressionMethod<P> {
+  id: string
+  /** Prune methods change values and keep the storage form; encode methods choose the storage form. */
+  stage: 'prune' | 'encode'
+  /** One line for help texts and docs. */
+  summary: string
+  /** Strict: unknown keys are refused. The output is canonical: defaults filled in, keys that have no effect left out. */
+  params: z.ZodType<P>
+  /** False: the method writes operators, so a format without a graph cannot hold its result. */
+  needsGraph: boolean
+  plan(tensor: TensorInfo, params: P, context: PlanContext): MethodPlan
+}

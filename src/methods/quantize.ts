@@ -1,0 +1,149 @@
+// quantize: integers with a shared scale (and zero point), rounded to nearest, ties to even.
+//   tensor | channel, symmetric:  scale = absmax / qmax, q = clamp(roundHalfEven(w / scale), -qmax, qmax), qmax = 127 or 7
+//   tensor | channel, asymmetric: [lo, hi] holds 0, scale = (hi - lo) / (2^bits - 1), q = clamp(roundHalfEven(w / scale) + zero point)
+//   block, symmetric:             w* = element of largest magnitude, scale = w* / -2^(bits-1), q = clamp(roundHalfEven(w / scale) + 2^(bits-1))
+//   block, asymmetric:            as channel, per block of `block_size` along K
+// clip: none, percentile (of |w|; tensor and channel), mse (tensor, channel; block: a grid of shrink factors).
+// Sources: Jacob et al. 2018 (affine quantization); com.microsoft MatMulNBits and GGUF Q4_0 (block arithmetic).
+
+import { z } from 'zod'
+import type { ClipPlan, TensorInfo } from '../tensor/model.ts'
+import type { CompressionMethod, MethodPlan } from './compression-method.ts'
+
+/** Block sizes that MatMulNBits takes: powers of two, 16 to 256. */
+export const BLOCK_SIZES = [16, 32, 64, 128, 256] as const
+
+const DEFAULT_PERCENTILE = 99.9
+
+const params = z
+  .strictObject({
+    bits: z.union([z.literal(8), z.literal(4)]).default(8),
+    granularity: z.enum(['tensor', 'channel', 'block']).optional(),
+    block_size: z.literal(BLOCK_SIZES).optional(),
+    symmetric: z.boolean().default(true),
+    clip: z.enum(['none', 'percentile', 'mse']).default('none'),
+    percentile: z.number().min(50).max(100).optional(),
+  })
+  .superRefine((value, context) => {
+    const granularity = value.granularity ?? (value.bits === 4 ? 'block' : 'channel')
+    const issue = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })
+    if (value.block_size !== undefined && granularity !== 'block') {
+      issue('block_size', `block_size needs granularity block, found ${granularity}`)
+    }
+    if (value.percentile !== undefined && value.clip !== 'percentile') {
+      issue('percentile', `percentile needs clip percentile, found clip ${value.clip}`)
+    }
+    if (value.clip === 'percentile' && granularity === 'block') {
+      issue('clip', 'clip percentile is not defined for granularity block; use mse or none')
+    }
+    if (value.clip !== 'none' && granularity !== 'block' && !value.symmetric) {
+      issue('clip', `clip ${value.clip} needs symmetric: true for granularity ${granularity}; use clip none`)
+    }
+  })
+  .transform((value) => {
+    const granularity = value.granularity ?? (value.bits === 4 ? 'block' : 'channel')
+    return {
+      bits: value.bits,
+      granularity,
+      ...(granularity === 'block' ? { block_size: value.block_size ?? 32 } : {}),
+      symmetric: value.symmetric,
+      clip: value.clip,
+      ...(value.clip === 'percentile' ? { percentile: value.percentile ?? DEFAULT_PERCENTILE } : {}),
+    }
+  })
+
+export type QuantizeParams = z.output<typeof params>
+
+/**
+ * Largest packed form, in bytes, that a transposed [K,N] weight may have: it is built whole in one storage binding, and
+ * 128 MiB is the binding size that every WebGPU device grants. One limit for all devices keeps plans equal everywhere.
+ */
+export const MAX_TRANSPOSED_PACKED_BYTES = 128 * 1024 * 1024
+
+export const quantize: CompressionMethod<QuantizeParams> = {
+  id: 'quantize',
+  stage: 'encode',
+  summary: 'store integers of 8 or 4 bits with a scale per tensor, channel or block',
+  params,
+  needsGraph: false,
+  plan(tensor, params, context) {
+    if (context.nonFinite) {
+      return { kind: 'skip', reason: 'non_finite', detail: 'holds NaN or Inf, which integers cannot represent' }
+    }
+    return params.granularity === 'block'
+      ? planBlocks(tensor, params, context.format)
+      : planScaled(tensor, params, params.granularity)
+  },
+}
+
+function clipPlan(params: QuantizeParams): ClipPlan {
+  if (params.clip === 'percentile') {
+    return { kind: 'percentile', percentile: params.percentile ?? DEFAULT_PERCENTILE }
+  }
+  return { kind: params.clip }
+}
+
+function describeClip(params: QuantizeParams): string {
+  if (params.clip === 'none') return ''
+  return params.clip === 'mse' ? ', clipped by mse' : `, clipped at percentile ${params.percentile}`
+}
+
+function planScaled(tensor: TensorInfo, params: QuantizeParams, granularity: 'tensor' | 'channel'): MethodPlan {
+  const support = tensor.encodings[params.bits === 8 ? 'scaled-int8' : 'scaled-int4']
+  if (!support.ok) return { kind: 'skip', reason: support.reason, detail: support.detail }
+  // Where a use has no channel axis (LSTM, GRU), one scale serves the tensor.
+  const axis = granularity === 'channel' ? support.channelAxis : null
+  const scheme = params.symmetric ? 'symmetric' : 'asymmetric'
+  const sharing = axis === null ? 'one scale' : `one scale per index of axis ${axis}`
+  return {
+    kind: 'encode',
+    encode: {
+      kind: 'scaled-int',
+      bits: params.bits,
+      granularity: axis === null ? 'tensor' : 'channel',
+      axis,
+      symmetric: params.symmetric,
+      clip: clipPlan(params),
+      deadZone: null,
+    },
+    detail: `int${params.bits} ${scheme}, ${sharing}${describeClip(params)}`,
+  }
+}
+
+function planBlocks(tensor: TensorInfo, params: QuantizeParams, format: 'onnx' | 'safetensors'): MethodPlan {
+  const support = tensor.encodings['block-packed']
+  if (!support.ok) return { kind: 'skip', reason: support.reason, detail: support.detail }
+  const { matrix } = support
+  if (matrix === null) {
+    return { kind: 'skip', reason: 'encoding_unsupported', detail: 'blocks need a matrix, and its use is not one' }
+  }
+  const blockSize = params.block_size ?? 32
+  if (format === 'safetensors' && matrix.k % blockSize !== 0) {
+    return {
+      kind: 'skip',
+      reason: 'block_size_mismatch',
+      detail: `its rows of ${matrix.k} do not divide into blocks of ${blockSize}`,
+    }
+  }
+  const packedBytes = (matrix.n * Math.ceil(matrix.k / blockSize) * blockSize * params.bits) / 8
+  if (matrix.order === 'kn' && packedBytes > MAX_TRANSPOSED_PACKED_BYTES) {
+    return {
+      kind: 'skip',
+      reason: 'too_large_for_device',
+      detail: `its transposed packed form takes ${packedBytes} bytes, the limit is ${MAX_TRANSPOSED_PACKED_BYTES}`,
+    }
+  }
+  const scheme = params.symmetric ? 'symmetric' : 'asymmetric'
+  return {
+    kind: 'encode',
+    encode: {
+      kind: 'block-packed',
+      bits: params.bits,
+      blockSize,
+      symmetric: params.symmetric,
+      clip: clipPlan(params),
+      matrix,
+    },
+    detail: `int${params.bits} ${scheme}, blocks of ${blockSize} along K${describeClip(params)}`,
+  }
+}
