@@ -118,6 +118,19 @@ export interface TensorOutcome extends PlanRow {
     zeros: number
     nonFinite: number
   } | null
+  /** Only for the few largest compressed tensors, and only when measured: what the report page draws. */
+  histogram?: WeightHistogram
+}
+
+/** Counts in equal bins from `from` to `to` (finite minimum and maximum of the original). */
+export interface WeightHistogram {
+  from: number
+  to: number
+  before: number[]
+  /** Of the dequantized values; null where they were not counted. */
+  after: number[] | null
+  /** Pruning threshold or dead zone: |w| <= threshold became 0; null: none. */
+  threshold: number | null
 }
 
 export interface CompressionResult {
@@ -188,4 +201,6 @@ export interface ValidateSpec {
   x64QuantPrecision: '1' | null
   latencyRuns: number
   memoryLimitBytes: number | null
+  /** safetensors: the rows of the plan, so that reading back knows which tensors must be byte-identical. */
+  plan?: PlanRow[]
 }
