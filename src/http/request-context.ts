@@ -1,0 +1,83 @@
+// What every request gets: an id (the client's X-Request-Id when it is a plain one), a log line with its duration when it
+// ends, its place in the HTTP metrics under the route's template, and a watch on bodies that arrive too slowly.
+
+import { randomUUID } from 'node:crypto'
+import type { RequestHandler, Response } from 'express'
+import type { Limits } from '../config.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+
+/** Client ids end up in logs: only characters that cannot break a line or a JSON reader, and few of them. */
+const PLAIN_ID = /^[\w.:-]{1,100}$/
+/** Window over which a slow body is judged: long enough for a stalled disk or a Wi-Fi handover. */
+const BODY_WINDOW_MS = 30_000
+
+export function newRequestId(): string {
+  return randomUUID()
+}
+
+export function requestIdOf(response: Response): string {
+  return String(response.locals['requestId'] ?? '')
+}
+
+/** The template of the route that took the request; a bounded label for metrics. */
+export function setRoute(response: Response, template: string): void {
+  response.locals['route'] = template
+}
+
+export function requestContext(log: Log, metrics: Metrics): RequestHandler {
+  return (request, response, next) => {
+    const sent = request.get('x-request-id')
+    const requestId = sent && PLAIN_ID.test(sent) ? sent : newRequestId()
+    response.locals['requestId'] = requestId
+    response.set('X-Request-Id', requestId)
+    const startedAt = performance.now()
+    response.once('close', () => {
+      const seconds = (performance.now() - startedAt) / 1000
+      const route = String(response.locals['route'] ?? 'none')
+      const status = response.writableFinished ? response.statusCode : 499
+      metrics.httpRequestDurationSeconds.observe({ method: request.method, route, status: String(status) }, seconds)
+      const line = {
+        request_id: requestId,
+        method: request.method,
+        path: request.originalUrl.split('?', 1)[0],
+        status,
+        duration_s: Math.round(seconds * 1e6) / 1e6,
+        ...(response.locals['jobId'] ? { job_id: response.locals['jobId'] } : {}),
+        ...(response.locals['errorCode'] ? { code: response.locals['errorCode'] } : {}),
+      }
+      // Probes come every few seconds and say nothing new.
+      if (route === '/healthz' || route === '/readyz' || route === '/metrics') log.debug(line, 'request')
+      else log.info(line, 'request')
+    })
+    next()
+  }
+}
+
+/**
+ * Gives up a body that arrives slower than uploadBytesPerSecond over a window: `onSlow` answers, then the connection ends.
+ * Node's own requestTimeout would also end a long upload that makes steady progress.
+ */
+export function slowBodyGuard(limits: Limits, onSlow: (response: Response) => void, windowMs = BODY_WINDOW_MS) {
+  const leastBytes = (limits.uploadBytesPerSecond * windowMs) / 1000
+  const guard: RequestHandler = (request, response, next) => {
+    if (leastBytes === 0 || request.complete) return next()
+    let seenBytes = request.socket.bytesRead
+    const timer = setInterval(() => {
+      const newBytes = request.socket.bytesRead - seenBytes
+      seenBytes += newBytes
+      if (request.complete) return stop()
+      // A paused socket is waiting for us, not we for the client.
+      if (newBytes >= leastBytes || request.socket.isPaused()) return
+      stop()
+      onSlow(response)
+      response.once('finish', () => request.socket.destroySoon())
+    }, windowMs)
+    const stop = () => clearInterval(timer)
+    timer.unref()
+    request.once('end', stop)
+    response.once('close', stop)
+    next()
+  }
+  return guard
+}
