@@ -52,7 +52,7 @@ export function planJob(
   facts: TensorFacts = new Map(),
 ): JobPlan {
   const steps = compileSteps(recipe, reader.summary.format)
-  const plans = reader.tensors.map((tensor) => planTensor(tensor, steps, reader.summary.format, facts))
+  const plans = reader.tensors.map((tensor) => planTensor(tensor, steps, facts))
   const layout = reader.layout(plans, output)
   return { plans, layout, document: planDocument(reader, recipe, plans, layout) }
 }
@@ -95,12 +95,7 @@ function untouchable(tensor: TensorInfo): { reason: SkipReason; detail: string }
   return null
 }
 
-function planTensor(
-  tensor: TensorInfo,
-  steps: CompiledStep[],
-  format: ModelReader['summary']['format'],
-  facts: TensorFacts,
-): TensorPlan {
+function planTensor(tensor: TensorInfo, steps: CompiledStep[], facts: TensorFacts): TensorPlan {
   const stop = untouchable(tensor)
   if (stop !== null) return keep(tensor, stop)
   const known = facts.get(tensor.name)
@@ -116,7 +111,6 @@ function planTensor(
       continue
     }
     const planned: MethodPlan = step.method.plan(tensor, step.params, {
-      format,
       stepId: step.id,
       nonFinite: known?.nonFinite ?? false,
       float16Overflow: known?.float16Overflow ?? false,
@@ -139,7 +133,7 @@ function planTensor(
     if (!dense.ok) return keep(tensor, dense)
     encode = { kind: 'dense' }
   }
-  const outputs = outputParts(tensor, encode, format)
+  const outputs = outputParts(tensor, encode)
   const missed = refused.find((entry) => entry.selected)
   const detail = used.map((entry) => entry.detail).join('; ')
   return {

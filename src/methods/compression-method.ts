@@ -2,11 +2,10 @@
 // method never sees tensor bytes; src/execute carries the plan out. The list of methods is src/methods/index.ts.
 
 import type { z } from 'zod'
-import type { EncodePlan, ModelSummary, PrunePlan, SkipReason, TensorInfo } from '../tensor/model.ts'
+import type { EncodePlan, PrunePlan, SkipReason, TensorInfo } from '../tensor/model.ts'
 
 /** What is known beyond the tensor's own metadata. */
 export interface PlanContext {
-  format: ModelSummary['format']
   /** Names the recipe step; tensors pruned to a common sparsity share it. */
   stepId: string
   /** Found by an earlier run over the data: the tensor holds NaN or Inf. */

@@ -1,15 +1,21 @@
 // The tensors that a compressed weight becomes: shapes, dtypes and bytes, from metadata alone. Entry: outputParts.
-// Layouts: com.microsoft MatMulNBits (ONNX block-packed), compressed-tensors pack-quantized (safetensors block-packed).
+// Block-packed layouts: com.microsoft MatMulNBits, compressed-tensors pack-quantized (see BlockLayout).
 
 import { byteLength, type DType, elementCount } from '../tensor/dtype.ts'
-import type { EncodePlan, ModelSummary, OutputPart, PartName, TensorInfo } from '../tensor/model.ts'
+import {
+  type EncodePlan,
+  MATMUL_NBITS_BLOCKS,
+  type OutputPart,
+  type PartName,
+  type TensorInfo,
+} from '../tensor/model.ts'
 
 function part(name: PartName, dtype: DType, shape: number[]): OutputPart {
   return { part: name, dtype, shape, lengthBytes: byteLength(dtype, elementCount(shape)) }
 }
 
 /** Output parts of `tensor` in the form `encode`, values first. */
-export function outputParts(tensor: TensorInfo, encode: EncodePlan, format: ModelSummary['format']): OutputPart[] {
+export function outputParts(tensor: TensorInfo, encode: EncodePlan): OutputPart[] {
   switch (encode.kind) {
     case 'dense':
       return [part('values', tensor.dtype, tensor.shape)]
@@ -32,7 +38,7 @@ export function outputParts(tensor: TensorInfo, encode: EncodePlan, format: Mode
         part('zero_point', 'u8', [encode.matrix.n]),
       ]
     case 'block-packed':
-      return format === 'onnx' ? matMulNBitsParts(encode) : packQuantizedParts(encode)
+      return blockParts(encode)
     default:
       return encode satisfies never
   }
@@ -40,19 +46,17 @@ export function outputParts(tensor: TensorInfo, encode: EncodePlan, format: Mode
 
 type BlockPacked = Extract<EncodePlan, { kind: 'block-packed' }>
 
-/** Zero points are written for symmetric blocks too: onnxruntime's defaults differ between operators. */
-function matMulNBitsParts({ matrix, bits, blockSize }: BlockPacked): OutputPart[] {
+/** Row-byte zero points are written for symmetric blocks too: onnxruntime's defaults differ between operators. */
+function blockParts({ matrix, bits, blockSize, symmetric, blocks: layout }: BlockPacked): OutputPart[] {
   const blocks = Math.ceil(matrix.k / blockSize)
-  return [
+  const parts = [
     part('values', 'u8', [matrix.n, blocks, (blockSize * bits) / 8]),
     part('scale', 'f32', [matrix.n, blocks]),
-    part('zero_point', 'u8', [matrix.n, Math.ceil((blocks * bits) / 8)]),
   ]
-}
-
-function packQuantizedParts({ matrix, bits, blockSize, symmetric }: BlockPacked): OutputPart[] {
-  const blocks = Math.ceil(matrix.k / blockSize)
-  const parts = [part('values', 'i32', [matrix.n, (matrix.k * bits) / 32]), part('scale', 'f32', [matrix.n, blocks])]
-  if (!symmetric) parts.push(part('zero_point', 'i32', [Math.ceil((matrix.n * bits) / 32), blocks]))
+  if ((layout ?? MATMUL_NBITS_BLOCKS).zeroPoints === 'row-bytes') {
+    parts.push(part('zero_point', 'u8', [matrix.n, Math.ceil((blocks * bits) / 8)]))
+  } else if (!symmetric) {
+    parts.push(part('zero_point', 'i32', [Math.ceil((matrix.n * bits) / 32), blocks]))
+  }
   return parts
 }

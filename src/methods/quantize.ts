@@ -7,7 +7,7 @@
 // Sources: Jacob et al. 2018 (affine quantization); com.microsoft MatMulNBits and GGUF Q4_0 (block arithmetic).
 
 import { z } from 'zod'
-import type { ClipPlan, TensorInfo } from '../tensor/model.ts'
+import { type ClipPlan, MATMUL_NBITS_BLOCKS, type TensorInfo } from '../tensor/model.ts'
 import type { CompressionMethod, MethodPlan } from './compression-method.ts'
 
 /** Block sizes that MatMulNBits takes: powers of two, 16 to 256. */
@@ -70,9 +70,7 @@ export const quantize: CompressionMethod<QuantizeParams> = {
     if (context.nonFinite) {
       return { kind: 'skip', reason: 'non_finite', detail: 'holds NaN or Inf, which integers cannot represent' }
     }
-    return params.granularity === 'block'
-      ? planBlocks(tensor, params, context.format)
-      : planScaled(tensor, params, params.granularity)
+    return params.granularity === 'block' ? planBlocks(tensor, params) : planScaled(tensor, params, params.granularity)
   },
 }
 
@@ -110,7 +108,7 @@ function planScaled(tensor: TensorInfo, params: QuantizeParams, granularity: 'te
   }
 }
 
-function planBlocks(tensor: TensorInfo, params: QuantizeParams, format: 'onnx' | 'safetensors'): MethodPlan {
+function planBlocks(tensor: TensorInfo, params: QuantizeParams): MethodPlan {
   const support = tensor.encodings['block-packed']
   if (!support.ok) return { kind: 'skip', reason: support.reason, detail: support.detail }
   const { matrix } = support
@@ -118,7 +116,8 @@ function planBlocks(tensor: TensorInfo, params: QuantizeParams, format: 'onnx' |
     return { kind: 'skip', reason: 'encoding_unsupported', detail: 'blocks need a matrix, and its use is not one' }
   }
   const blockSize = params.block_size ?? 32
-  if (format === 'safetensors' && matrix.k % blockSize !== 0) {
+  const blocks = support.blocks ?? MATMUL_NBITS_BLOCKS
+  if (!blocks.raggedBlocks && matrix.k % blockSize !== 0) {
     return {
       kind: 'skip',
       reason: 'block_size_mismatch',
@@ -143,6 +142,7 @@ function planBlocks(tensor: TensorInfo, params: QuantizeParams, format: 'onnx' |
       symmetric: params.symmetric,
       clip: clipPlan(params),
       matrix,
+      blocks,
     },
     detail: `int${params.bits} ${scheme}, blocks of ${blockSize} along K${describeClip(params)}`,
   }

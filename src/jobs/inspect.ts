@@ -1,0 +1,64 @@
+// The inspect child: opens untrusted model files, describes them and plans jobs, without a device and without onnxruntime.
+// Started with an IPC channel (src/jobs/protocol.ts); a hostile file can at worst end this process.
+
+import { AppError } from '../errors.ts'
+import { openModel, recogniseModel } from '../formats/index.ts'
+import { DTYPES, elementCount } from '../tensor/dtype.ts'
+import type { ModelReader, SourceFile } from '../tensor/model.ts'
+import { type RequestHandler, send, serveChild } from './child-server.ts'
+import { planJob } from './plan-job.ts'
+import type { ModelDescription } from './protocol.ts'
+
+/** The description of an opened model: summary, files and the tensor table. */
+export function describeModel(reader: ModelReader): ModelDescription {
+  const tensors = reader.tensors.map((tensor) => ({
+    name: tensor.name,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    elements: elementCount(tensor.shape),
+    bytes: tensor.data.kind === 'file' ? tensor.data.lengthBytes : tensor.data.bytes.byteLength,
+    roles: tensor.roles,
+    uses: tensor.uses,
+    locked: tensor.locked,
+  }))
+  return {
+    summary: reader.summary,
+    files: reader.files.map(({ name, sizeBytes }) => ({ name, sizeBytes })),
+    tensorCount: tensors.length,
+    parameterCount: tensors.reduce((sum, row) => sum + (DTYPES[row.dtype].bits > 0 ? row.elements : 0), 0),
+    tensors,
+  }
+}
+
+async function withModel<T>(files: SourceFile[], use: (reader: ModelReader) => T): Promise<T> {
+  const reader = await openModel(files)
+  try {
+    return use(reader)
+  } finally {
+    await reader.close()
+  }
+}
+
+const handle: RequestHandler = async (request) => {
+  switch (request.type) {
+    case 'describe':
+      return withModel(request.files, describeModel)
+    case 'companions':
+      return (await (await recogniseModel([request.main])).companions?.(request.main)) ?? []
+    case 'plan':
+      return withModel(request.files, (reader) => planJob(reader, request.recipe, request.output).document)
+    default:
+      throw new AppError('internal', `the inspect child does not answer "${request.type}"`)
+  }
+}
+
+if (import.meta.main) {
+  serveChild(handle, async () => {})
+  send({
+    type: 'ready',
+    device: null,
+    limits: null,
+    startSeconds: process.uptime(),
+    rssBytes: process.memoryUsage.rss(),
+  })
+}
