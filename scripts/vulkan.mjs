@@ -19,12 +19,25 @@ const APT_LOCK_WAIT_S = 300
 const RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 
 /**
+ * Which driver libraries serve a GPU, by PCI vendor id. Distributions install the drivers of all vendors together, so a
+ * manifest says nothing about the hardware.
+ * @type {Record<string, RegExp>}
+ */
+const GPU_DRIVERS = {
+  '0x1002': /radeon|amdvlk/i,
+  '0x8086': /intel/i,
+  '0x10de': /nvidia|nouveau/i,
+  wsl: /dzn/i,
+}
+/** Drivers that cannot be that of a GPU outside of GPU_DRIVERS (Raspberry Pi, Mali, Adreno, Apple...). */
+const NOT_FOR_OTHERS = /radeon|amdvlk|intel|nvidia|nouveau|dzn|lvp|gfxstream|virtio/i
+
+/**
  * @typedef {object} SystemFacts What the decisions need to know about the machine.
  * @property {string} platform process.platform
  * @property {boolean} loader whether libvulkan.so.1 is installed
  * @property {{path: string, library: string}[]} drivers the ICD manifests found
- * @property {boolean} renderNode whether a GPU device file is there (/dev/dri/renderD*)
- * @property {boolean} nvidiaDevice whether an NVIDIA device file is there
+ * @property {string[]} gpus PCI vendor ids of the GPUs (`0x1002`), `other` for one without, `wsl` for the one of WSL
  * @property {string | null} mesaVersion Debian version of mesa-vulkan-drivers; null: not a Debian package
  * @property {string} distribution ID of /etc/os-release
  * @property {string} distributionVersion VERSION_ID of /etc/os-release
@@ -43,11 +56,12 @@ export function judgeDriver(facts) {
   if (facts.platform !== 'linux') return { usable: true, driver: 'the graphics API of the system' }
   if (!facts.loader) return { usable: false, driver: 'the Vulkan loader (libvulkan.so.1) is not installed' }
   const named = (/** @type {RegExp} */ pattern) => facts.drivers.find((driver) => pattern.test(driver.library))
-  const nvidia = named(/nvidia/i)
-  if (nvidia && facts.nvidiaDevice) return { usable: true, driver: `NVIDIA (${nvidia.path})` }
+  for (const gpu of facts.gpus) {
+    const known = GPU_DRIVERS[gpu]
+    const driver = known ? named(known) : facts.drivers.find(({ library }) => !NOT_FOR_OTHERS.test(library))
+    if (driver) return { usable: true, driver: `a GPU driver (${driver.path})` }
+  }
   const software = named(/lvp/i)
-  const hardware = facts.drivers.find((driver) => !/nvidia|lvp|gfxstream|virtio/i.test(driver.library))
-  if (hardware && facts.renderNode) return { usable: true, driver: `a GPU driver (${hardware.path})` }
   if (!software) return { usable: false, driver: 'no Vulkan driver is installed for the hardware of this machine' }
   if (facts.mesaVersion === null) return { usable: true, driver: `lavapipe (${software.path})` }
   if (mesaMajor(facts.mesaVersion) >= MESA_MAJOR) return { usable: true, driver: `lavapipe, Mesa ${facts.mesaVersion}` }
@@ -138,14 +152,11 @@ export function readSystem(deep) {
   const linux = process.platform === 'linux'
   const release = linux ? parseRelease(readText('/etc/os-release')) : new Map()
   const drivers = linux ? installedDrivers() : []
-  const devices = (/** @type {string} */ folder, /** @type {RegExp} */ name) =>
-    listFolder(folder).some((file) => name.test(file))
   return {
     platform: process.platform,
     loader: linux && loaderInstalled(),
     drivers,
-    renderNode: devices('/dev/dri', /^renderD/) || fs.existsSync('/dev/dxg'),
-    nvidiaDevice: devices('/dev', /^nvidia\d|^nvidiactl$/) || fs.existsSync('/dev/dxg'),
+    gpus: linux ? installedGpus() : [],
     mesaVersion: linux ? packageVersion('mesa-vulkan-drivers') : null,
     distribution: release.get('ID') ?? '',
     distributionVersion: release.get('VERSION_ID') ?? '',
@@ -154,6 +165,15 @@ export function readSystem(deep) {
     root: process.getuid?.() === 0,
     sources: deep ? aptSources() : '',
   }
+}
+
+/** GPUs whose device file this process could open: a container may see the hardware in /sys and not have the device. */
+function installedGpus() {
+  const render = listFolder('/dev/dri').filter((name) => name.startsWith('renderD'))
+  const gpus = render.map((name) => readText(`/sys/class/drm/${name}/device/vendor`).trim() || 'other')
+  if (listFolder('/dev').some((name) => /^nvidia\d+$/.test(name))) gpus.push('0x10de')
+  if (fs.existsSync('/dev/dxg')) gpus.push('wsl')
+  return gpus
 }
 
 /** @param {string} text */

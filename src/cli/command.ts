@@ -1,0 +1,164 @@
+// What a sub-command is, and how its command line is read: options and positionals declared as data, parsed by node:util's
+// tokeniser, unknown ones refused with the nearest known name. Entry: parseCommandLine(). Every complaint is a `usage` error.
+
+import { parseArgs } from 'node:util'
+import { AppError } from '../errors.ts'
+
+export interface OptionSpec {
+  /** Placeholder of the value in the help, such as FILE; absent: a switch without value. */
+  value?: string
+  short?: string
+  summary: string
+  /** May be given several times. */
+  multiple?: boolean
+}
+
+export interface PositionalSpec {
+  name: string
+  summary: string
+  required: boolean
+}
+
+export interface Command {
+  name: string
+  summary: string
+  /** Paragraphs between the synopsis and the options. */
+  description: string[]
+  positionals: PositionalSpec[]
+  options: Record<string, OptionSpec>
+  examples: { line: string; meaning: string }[]
+  /** Resolves with the exit code. Throws AppError. */
+  run(args: CommandLine): Promise<number>
+}
+
+/** A parsed command line. Asking for a name that the command does not declare is a bug and throws. */
+export interface CommandLine {
+  positionals: string[]
+  text(option: string): string | undefined
+  texts(option: string): string[]
+  given(option: string): boolean
+}
+
+/** Options that several commands share, with one wording. */
+export const DEVICE_OPTION: OptionSpec = {
+  value: 'NAME',
+  summary: 'where kernels run: auto (default), reference, or a part of an adapter name',
+}
+export const JSON_OPTION: OptionSpec = { summary: 'print one JSON document on standard output, for machines' }
+export const RECIPE_OPTION: OptionSpec = {
+  value: 'R',
+  short: 'r',
+  summary: 'a preset name, presets joined by "+", or a recipe file (.yaml, .yml, .json)',
+}
+export const MODEL_POSITIONAL: PositionalSpec = {
+  name: 'MODEL',
+  summary: 'an .onnx or .safetensors file, a .safetensors.index.json, or a folder that holds one model',
+  required: true,
+}
+
+/** Throws `usage`. */
+export function parseCommandLine(command: Command, argv: string[]): CommandLine {
+  const { tokens } = parseArgs({
+    args: argv,
+    options: Object.fromEntries(
+      Object.entries(command.options).map(([name, spec]) => [
+        name,
+        { type: spec.value === undefined ? 'boolean' : 'string', ...(spec.short ? { short: spec.short } : {}) },
+      ]),
+    ),
+    strict: false,
+    tokens: true,
+    allowPositionals: true,
+  })
+  const values = new Map<string, string[]>()
+  const positionals: string[] = []
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value)
+    if (token.kind !== 'option') continue
+    const spec = command.options[token.name]
+    if (spec === undefined) throw unknownOption(command, token.rawName)
+    const value = checkedValue(command, token.rawName, spec, token.value, token.inlineValue === true)
+    const earlier = values.get(token.name) ?? []
+    if (earlier.length > 0 && spec.value !== undefined && !spec.multiple) {
+      throw usage(command, `${token.rawName} was given twice: ${earlier[0]} and ${value}`)
+    }
+    values.set(token.name, [...earlier, value])
+  }
+  checkPositionals(command, positionals)
+  const declared = (name: string) => {
+    if (!(name in command.options)) throw new Error(`${command.name} declares no option ${name}`)
+    return values.get(name) ?? []
+  }
+  return {
+    positionals,
+    text: (name) => declared(name)[0],
+    texts: (name) => declared(name),
+    given: (name) => declared(name).length > 0,
+  }
+}
+
+function checkedValue(
+  command: Command,
+  rawName: string,
+  spec: OptionSpec,
+  value: string | undefined,
+  inline: boolean,
+): string {
+  if (spec.value === undefined) {
+    if (value !== undefined) throw usage(command, `${rawName} takes no value, found "${value}"`)
+    return 'true'
+  }
+  if (value === undefined || value === '') throw usage(command, `${rawName} needs a value: ${rawName} ${spec.value}`)
+  if (!inline && value.startsWith('--')) {
+    throw usage(
+      command,
+      `${rawName} needs a value, found the option ${value}; write ${rawName}=${value} if it is meant`,
+    )
+  }
+  return value
+}
+
+function checkPositionals(command: Command, found: string[]): void {
+  const missing = command.positionals.slice(found.length).find((positional) => positional.required)
+  if (missing) throw usage(command, `${missing.name} is missing: ${missing.summary}`)
+  const extra = found[command.positionals.length]
+  if (extra !== undefined) throw usage(command, `unexpected argument "${extra}"`)
+}
+
+export function usage(command: Command, problem: string): AppError {
+  return new AppError('usage', `${problem} (tensorpress ${command.name} --help shows the options)`)
+}
+
+function unknownOption(command: Command, rawName: string): AppError {
+  const known = Object.entries(command.options).flatMap(([name, { short }]) => [
+    `--${name}`,
+    ...(short ? [`-${short}`] : []),
+  ])
+  const near = nearest(rawName, [...known, '--help'])
+  return usage(command, `unknown option ${rawName}${near ? `; did you mean ${near}?` : ''}`)
+}
+
+/** The candidate that takes fewest edits to reach, if it is near enough to be a slip of the hand; else null. */
+export function nearest(word: string, candidates: readonly string[]): string | null {
+  const allowed = Math.max(1, Math.floor(word.replace(/^-+/, '').length / 3))
+  let best: { candidate: string; edits: number } | null = null
+  for (const candidate of candidates) {
+    const edits = candidate.startsWith(word) && word.length > 3 ? 0 : editDistance(word, candidate)
+    if (edits <= allowed && (best === null || edits < best.edits)) best = { candidate, edits }
+  }
+  return best?.candidate ?? null
+}
+
+/** Levenshtein distance: insertions, deletions and substitutions that turn `a` into `b`. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, column) => column)
+  for (let row = 1; row <= a.length; row++) {
+    const current = [row]
+    for (let column = 1; column <= b.length; column++) {
+      const substitution = previous[column - 1]! + (a[row - 1] === b[column - 1] ? 0 : 1)
+      current.push(Math.min(substitution, previous[column]! + 1, current[column - 1]! + 1))
+    }
+    previous = current
+  }
+  return previous[b.length]!
+}

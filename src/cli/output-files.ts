@@ -1,0 +1,131 @@
+// Where the files of an artifact go: made in a private folder beside the target, and moved into place only when all is well,
+// main file last. An interrupted run leaves nothing; what a killed one left is cleared by the next. Entry: openOutput().
+
+import { link, mkdir, mkdtemp, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { AppError } from '../errors.ts'
+import type { GatheredModel } from './model-files.ts'
+
+const TEMPORARY_PREFIX = '.tensorpress-'
+
+export interface OutputTarget {
+  /** Folder that the finished files end in. */
+  folder: string
+  /** Name of the main file in it. */
+  fileName: string
+}
+
+/**
+ * Where the artifact of `model` goes. Without -o: `<name>.<recipe><ending>` in the current folder; for a model that is a
+ * folder, a folder `<name>.<recipe>`. An -o that names an existing folder, or ends in a slash, gets that name inside.
+ */
+export async function outputTarget(
+  model: GatheredModel,
+  recipeName: string,
+  option: string | undefined,
+): Promise<OutputTarget> {
+  const named = `${model.stem}.${recipeName.replaceAll(/[^\w.+-]+/g, '-').slice(0, 80)}`
+  if (model.isFolder) {
+    return { folder: resolve(option ?? named), fileName: model.files[0]!.name }
+  }
+  if (option === undefined) return { folder: resolve('.'), fileName: `${named}${model.ending}` }
+  const isFolder = /[\\/]$/.test(option) || ((await stat(option).catch(() => null))?.isDirectory() ?? false)
+  if (isFolder) return { folder: resolve(option), fileName: `${named}${model.ending}` }
+  return { folder: dirname(resolve(option)), fileName: basename(option) }
+}
+
+export interface Output {
+  /** Private to this run; exists. */
+  temporaryFolder: string
+  /**
+   * Moves the named files of the temporary folder to the target, in the given order. Returns their final paths. Throws
+   * conflict when one exists and `force` is false; then none is left.
+   */
+  publish(names: string[]): Promise<string[]>
+  /** Removes whatever was not published. Always safe to call. */
+  discard(): Promise<void>
+}
+
+/** Throws conflict when the main file exists already (before any work is done), store_failed when the folder is not writable. */
+export async function openOutput(target: OutputTarget, force: boolean): Promise<Output> {
+  if (!force) await refuseExisting(join(target.folder, target.fileName))
+  const made = await orStoreFailed(target.folder, () => mkdir(target.folder, { recursive: true }))
+  await clearDeadRuns(target.folder)
+  const temporaryFolder = await orStoreFailed(target.folder, () =>
+    mkdtemp(join(target.folder, `${TEMPORARY_PREFIX}${process.pid}-`)),
+  )
+  return {
+    temporaryFolder,
+    async publish(names) {
+      const published: string[] = []
+      try {
+        for (const name of names) {
+          const final = join(target.folder, name)
+          await mkdir(dirname(final), { recursive: true })
+          await orStoreFailed(target.folder, () => moveInto(join(temporaryFolder, name), final, force))
+          published.push(final)
+        }
+      } catch (error) {
+        if (!force) await Promise.all(published.map((path) => rm(path, { force: true })))
+        throw error
+      }
+      return published
+    },
+    async discard() {
+      await rm(temporaryFolder, { recursive: true, force: true })
+      // A folder that only this run made, and that stayed empty, goes too.
+      if (made !== undefined && (await readdir(target.folder).catch(() => ['?'])).length === 0) {
+        await rm(target.folder, { recursive: true, force: true })
+      }
+    },
+  }
+}
+
+async function refuseExisting(path: string): Promise<void> {
+  if ((await stat(path).catch(() => null)) === null) return
+  throw new AppError('conflict', `"${path}" exists already; use --force to replace it, or another -o`, { file: path })
+}
+
+/** A rename would replace silently what appeared meanwhile; a hard link refuses to. Not every file system has links. */
+async function moveInto(from: string, to: string, force: boolean): Promise<void> {
+  if (force) return rename(from, to)
+  try {
+    await link(from, to)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return refuseExisting(to)
+    return rename(from, to)
+  }
+  await unlink(from)
+}
+
+async function orStoreFailed<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOSPC') {
+      throw new AppError('disk_full', `no space is left in "${folder}"`, { folder }, error)
+    }
+    throw new AppError('store_failed', `"${folder}" cannot be written (${code ?? error})`, { folder }, error)
+  }
+}
+
+/** Folders of runs whose process is gone (killed outright). */
+async function clearDeadRuns(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const pid = new RegExp(`^\\${TEMPORARY_PREFIX}(\\d+)-`).exec(name)?.[1]
+    if (pid !== undefined && !isAlive(Number(pid))) {
+      await rm(join(folder, name), { recursive: true, force: true }).catch(() => {})
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
