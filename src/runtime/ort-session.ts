@@ -1,0 +1,183 @@
+// The only importer of onnxruntime-node: one model, loaded from its path and run on the CPU with explicit settings. Entry:
+// openSession. Calls block this process and may abort it (native code), so only short-lived children import this file.
+
+import type { InferenceSession } from 'onnxruntime-node'
+import * as ort from 'onnxruntime-node'
+import { AppError } from '../errors.ts'
+import { DTYPES, type DType, elementCount } from '../tensor/dtype.ts'
+
+export interface SessionSettings {
+  /** Intra-op threads; inter-op is always 1. */
+  threads: number
+  /** '1' avoids the saturating u8 x s8 product on x86 without VNNI; null leaves onnxruntime's default. */
+  x64QuantPrecision: '1' | null
+}
+
+/** Little-endian, C-order bytes of one input. */
+export interface InputTensor {
+  dtype: DType
+  dims: readonly number[]
+  data: Uint8Array
+}
+
+/** Values of one output as numbers; 64-bit integers beyond 2^53 are rounded. */
+export interface OutputTensor {
+  dtype: DType
+  dims: number[]
+  values: Float32Array | Float64Array
+}
+
+export interface ValueInfo {
+  name: string
+  /** null: not a tensor, or of an element type that cannot cross into JavaScript. */
+  dtype: DType | null
+  shape: (number | string)[]
+}
+
+export interface ModelSession {
+  inputs: ValueInfo[]
+  outputs: ValueInfo[]
+  /** Runs once. Blocks. Throws AppError validation_failed with onnxruntime's message. */
+  run(feeds: Record<string, InputTensor>): Promise<Map<string, OutputTensor>>
+  release(): Promise<void>
+}
+
+const DTYPE_OF_ORT: Readonly<Record<string, DType>> = {
+  float32: 'f32',
+  float64: 'f64',
+  float16: 'f16',
+  int8: 'i8',
+  uint8: 'u8',
+  int16: 'i16',
+  uint16: 'u16',
+  int32: 'i32',
+  uint32: 'u32',
+  int64: 'i64',
+  uint64: 'u64',
+  bool: 'bool',
+}
+
+const ORT_OF_DTYPE = new Map(Object.entries(DTYPE_OF_ORT).map(([name, dtype]) => [dtype, name as ort.Tensor.Type]))
+
+/** Element types of graph inputs and outputs that cross into JavaScript; others abort or refuse to load. */
+export const RUNNABLE_DTYPES: ReadonlySet<DType> = new Set(ORT_OF_DTYPE.keys())
+
+export const ORT_VERSION: string = ort.env.versions.node ?? ort.env.versions.common
+
+/** Severity "error": warnings about unused initializers would fill the log of a server. */
+const LOG_ERRORS_ONLY = 3
+
+/** Loads the model at `path` (external data beside it). Throws AppError validation_failed. */
+export async function openSession(path: string, settings: SessionSettings): Promise<ModelSession> {
+  const options: InferenceSession.SessionOptions = {
+    executionProviders: ['cpu'],
+    graphOptimizationLevel: 'all',
+    executionMode: 'sequential',
+    intraOpNumThreads: settings.threads,
+    interOpNumThreads: 1,
+    logSeverityLevel: LOG_ERRORS_ONLY,
+    ...(settings.x64QuantPrecision === null
+      ? {}
+      : { extra: { session: { x64quantprecision: settings.x64QuantPrecision } } }),
+  }
+  const session = await attempt('load', () => ort.InferenceSession.create(path, options))
+  const outputs = session.outputMetadata.map(describe)
+  const fetches = outputs.filter(({ dtype }) => dtype !== null).map(({ name }) => name)
+  return {
+    inputs: session.inputMetadata.map(describe),
+    outputs,
+    run: async (feeds) => {
+      const tensors: Record<string, ort.Tensor> = {}
+      for (const [name, input] of Object.entries(feeds)) tensors[name] = toOrt(input)
+      const results = await attempt('run', () => session.run(tensors, fetches))
+      return new Map(fetches.map((name) => [name, fromOrt(results[name]!)]))
+    },
+    release: () => session.release(),
+  }
+}
+
+async function attempt<T>(what: 'load' | 'run', action: () => Promise<T>): Promise<T> {
+  try {
+    return await action()
+  } catch (error) {
+    const message = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ').slice(0, 600)
+    throw new AppError(
+      'validation_failed',
+      `onnxruntime could not ${what} the model: ${message}`,
+      { stage: what },
+      error,
+    )
+  }
+}
+
+function describe(metadata: InferenceSession.ValueMetadata): ValueInfo {
+  if (!metadata.isTensor) return { name: metadata.name, dtype: null, shape: [] }
+  return { name: metadata.name, dtype: DTYPE_OF_ORT[metadata.type] ?? null, shape: [...metadata.shape] }
+}
+
+function toOrt({ dtype, dims, data }: InputTensor): ort.Tensor {
+  const type = ORT_OF_DTYPE.get(dtype)
+  if (type === undefined) {
+    throw new AppError('dtype_unsupported', `${dtype} cannot be given to onnxruntime from JavaScript`, { dtype })
+  }
+  const size = DTYPES[dtype].bits / 8
+  const elements = elementCount(dims)
+  const aligned = data.byteOffset % size === 0 ? data : data.slice()
+  const { buffer, byteOffset } = aligned
+  // The constructor's overloads tie each type to its array; the pairs below are those, chosen at run time.
+  const make = (array: ArrayBufferView) => new ort.Tensor(type as 'float32', array as Float32Array, dims)
+  switch (dtype) {
+    case 'f32':
+      return make(new Float32Array(buffer, byteOffset, elements))
+    case 'f64':
+      return make(new Float64Array(buffer, byteOffset, elements))
+    case 'f16': {
+      const bits = new Uint16Array(buffer, byteOffset, elements)
+      const Half: unknown = Reflect.get(globalThis, 'Float16Array')
+      return make(typeof Half === 'function' ? Reflect.construct(Half, [buffer, byteOffset, elements]) : bits)
+    }
+    case 'i8':
+      return make(new Int8Array(buffer, byteOffset, elements))
+    case 'i16':
+      return make(new Int16Array(buffer, byteOffset, elements))
+    case 'u16':
+      return make(new Uint16Array(buffer, byteOffset, elements))
+    case 'i32':
+      return make(new Int32Array(buffer, byteOffset, elements))
+    case 'u32':
+      return make(new Uint32Array(buffer, byteOffset, elements))
+    case 'i64':
+      return make(new BigInt64Array(buffer, byteOffset, elements))
+    case 'u64':
+      return make(new BigUint64Array(buffer, byteOffset, elements))
+    default:
+      return make(new Uint8Array(buffer, byteOffset, elements))
+  }
+}
+
+function fromOrt(tensor: ort.Tensor): OutputTensor {
+  const dtype = DTYPE_OF_ORT[tensor.type]
+  if (dtype === undefined) {
+    throw new AppError('dtype_unsupported', `output of type ${tensor.type} cannot be compared`, { dtype: tensor.type })
+  }
+  return { dtype, dims: [...tensor.dims], values: toNumbers(dtype, tensor.data) }
+}
+
+function toNumbers(dtype: DType, data: ort.Tensor['data']): Float32Array | Float64Array {
+  if (data instanceof Float32Array || data instanceof Float64Array) return data
+  // onnxruntime hands float16 out as bit patterns where the runtime has no Float16Array.
+  if (dtype === 'f16' && data instanceof Uint16Array) return Float32Array.from(data, float16BitsToNumber)
+  if (dtype === 'f16') return Float32Array.from(data as unknown as Iterable<number>)
+  const values = new Float64Array(data.length)
+  for (let i = 0; i < values.length; i++) values[i] = Number(data[i])
+  return values
+}
+
+/** IEEE 754 binary16: sign, 5 exponent bits (bias 15), 10 fraction bits. */
+function float16BitsToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1
+  const exponent = (bits >> 10) & 31
+  const fraction = bits & 1023
+  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
+}
