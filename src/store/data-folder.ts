@@ -1,0 +1,133 @@
+// The data folder of one server. Entry: openDataFolder. Layout:
+//   lock.sqlite                   held exclusively while a server lives; the system drops the lock when the process dies
+//   owner.json                    pid and start time of the last owner, for the message only
+//   catalog.sqlite (-wal, -shm)   every row: models, datasets, jobs, artifacts, validations, idempotency keys
+//   models/<id>/files/<name>      uploaded files; models/<id>/tensors.ndjson the tensor table; models/<id>/histograms/ a cache
+//   datasets/<id>.npz             uploaded datasets
+//   blobs/<aa>/<sha256>           artifact files, compression results, validations, reports: named by their content
+//   temporary/                    uploads and job attempts; emptied when a server starts
+//   shader-cache/                 the GPU driver's compiled shaders; may be deleted at any time
+
+import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { AppError } from '../errors.ts'
+import { inStore, storeError } from './file-errors.ts'
+
+export interface DataFolder {
+  readonly root: string
+  readonly catalogPath: string
+  readonly models: string
+  readonly datasets: string
+  readonly blobs: string
+  readonly shaderCache: string
+  /** Creates a private folder under temporary/; `label` names its purpose, such as `job-<id>-attempt-2`. */
+  makeTemporary(label: string): Promise<string>
+  freeBytes(): Promise<number>
+  /** Throws disk_full when `neededBytes` more would leave less than `floorBytes` free. */
+  requireFree(neededBytes: number, floorBytes: number): Promise<void>
+  /** Writes, syncs and removes a probe file; throws store_failed or disk_full. */
+  probe(): Promise<void>
+  /** Drops the lock. */
+  close(): void
+}
+
+/** Opens or creates the folder and takes its lock. Throws conflict (another server has it) and store_failed. */
+export async function openDataFolder(path: string): Promise<DataFolder> {
+  const root = resolve(path)
+  const temporary = join(root, 'temporary')
+  const folder = {
+    root,
+    catalogPath: join(root, 'catalog.sqlite'),
+    models: join(root, 'models'),
+    datasets: join(root, 'datasets'),
+    blobs: join(root, 'blobs'),
+    shaderCache: join(root, 'shader-cache'),
+  }
+  await inStore(`creating the data folder ${root}`, () => fs.mkdir(root, { recursive: true }))
+  const lock = takeLock(root)
+  try {
+    await inStore(`preparing the data folder ${root}`, async () => {
+      await fs.rm(temporary, { recursive: true, force: true })
+      for (const part of [folder.models, folder.datasets, folder.blobs, folder.shaderCache, temporary]) {
+        await fs.mkdir(part, { recursive: true })
+      }
+    })
+  } catch (error) {
+    lock.close()
+    throw error
+  }
+
+  async function freeBytes(): Promise<number> {
+    const { bavail, bsize } = await inStore(`asking for the free space of ${root}`, () => fs.statfs(root))
+    return bavail * bsize
+  }
+
+  return {
+    ...folder,
+    async makeTemporary(label) {
+      // The random part keeps a child that outlived its server by a moment away from the next attempt's files.
+      const made = join(temporary, `${label}-${randomBytes(4).toString('hex')}`)
+      await inStore(`creating ${made}`, () => fs.mkdir(made, { recursive: true }))
+      return made
+    },
+    freeBytes,
+    async requireFree(neededBytes, floorBytes) {
+      const free = await freeBytes()
+      if (free - neededBytes >= floorBytes) return
+      throw new AppError(
+        'disk_full',
+        `${neededBytes} bytes are needed and ${free} are free, of which ${floorBytes} must stay free.`,
+        { limit: 'minFreeBytes', allowed: Math.max(0, free - floorBytes), requested: neededBytes },
+      )
+    },
+    async probe() {
+      const probePath = join(temporary, `probe-${randomBytes(4).toString('hex')}`)
+      await inStore(`writing a probe file in ${root}`, async () => {
+        await fs.writeFile(probePath, 'probe', { flush: true })
+        await fs.rm(probePath)
+      })
+    },
+    close() {
+      lock.close()
+    },
+  }
+}
+
+/**
+ * SQLite's exclusive lock is an advisory lock of the operating system: it ends with the process, however that ends, and no
+ * child inherits it. Network file systems without such locks are not supported.
+ */
+function takeLock(root: string): DatabaseSync {
+  const ownerPath = join(root, 'owner.json')
+  let lock: DatabaseSync | null = null
+  try {
+    lock = new DatabaseSync(join(root, 'lock.sqlite'), { timeout: 0 })
+    lock.exec('BEGIN EXCLUSIVE')
+    writeFileSync(ownerPath, `${JSON.stringify({ pid: process.pid, startedAt: new Date().toISOString() })}\n`)
+    return lock
+  } catch (error) {
+    lock?.close()
+    if ((error as { errcode?: number }).errcode !== SQLITE_BUSY)
+      throw storeError(error, `locking the data folder ${root}`)
+    throw new AppError(
+      'conflict',
+      `Another server uses the data folder ${root}${ownerOf(ownerPath)}. Stop it, or give --data-dir another folder.`,
+      { dataDir: root },
+    )
+  }
+}
+
+/** SQLITE_BUSY, primary result code. */
+const SQLITE_BUSY = 5
+
+function ownerOf(path: string): string {
+  try {
+    const { pid } = JSON.parse(readFileSync(path, 'utf8')) as { pid: unknown }
+    return ` (process ${String(pid)})`
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,95 @@
+// Uploaded datasets: one .npz file per id (the sha256 of the file), a row that makes it visible. Entry: createDatasetStore.
+
+import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
+import { AppError } from '../errors.ts'
+import type { Catalog, DatasetRecord } from './catalog.ts'
+import type { DataFolder } from './data-folder.ts'
+import { publish } from './durable-files.ts'
+import { inStore } from './file-errors.ts'
+import { createKeyedLock } from './keyed-lock.ts'
+import type { StagedUpload } from './upload.ts'
+
+export interface DatasetStore {
+  /** Publishes the one staged file. */
+  publish(upload: StagedUpload, arrays: DatasetRecord['arrays']): Promise<{ record: DatasetRecord; created: boolean }>
+  /** Throws not_found. */
+  get(id: string): Promise<DatasetRecord>
+  /** Throws store_failed when the file vanished. */
+  pathOf(record: DatasetRecord): Promise<string>
+  /** Throws not_found, conflict. */
+  delete(id: string): Promise<void>
+  /** Removes files without rows. Returns how many. */
+  sweep(): Promise<number>
+}
+
+export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetStore {
+  const exclusively = createKeyedLock()
+  const place = (id: string) => join(data.datasets, `${id}.npz`)
+
+  async function get(id: string): Promise<DatasetRecord> {
+    const record = await catalog.getDataset(id)
+    if (record === null) throw new AppError('not_found', `There is no dataset "${id}".`, { dataset: id })
+    return record
+  }
+
+  return {
+    get,
+    publish: (upload, arrays) => {
+      const file = upload.files[0]
+      if (file === undefined || upload.files.length !== 1) {
+        throw new AppError('request_invalid', `A dataset is one .npz file; ${upload.files.length} were sent.`, {
+          path: 'dataset',
+        })
+      }
+      return exclusively(file.sha256, async () => {
+        const known = await catalog.getDataset(file.sha256)
+        if (known !== null) {
+          await upload.discard()
+          return { record: known, created: false }
+        }
+        const record = { id: file.sha256, file, arrays, createdAt: new Date().toISOString() }
+        await inStore(`publishing dataset ${record.id}`, () =>
+          publish(join(upload.folder, file.name), place(record.id)),
+        )
+        await catalog.addDataset(record)
+        await upload.discard()
+        return { record, created: true }
+      })
+    },
+    async pathOf(record) {
+      const found = await fs.stat(place(record.id)).catch(() => null)
+      if (found?.size === record.file.sizeBytes) return place(record.id)
+      throw new AppError(
+        'store_failed',
+        `The file of dataset ${record.id} is gone or cut. Delete the dataset and upload it again.`,
+        { dataset: record.id },
+      )
+    },
+    delete: (id) =>
+      exclusively(id, async () => {
+        const result = await catalog.deleteDataset(id)
+        if (result.kind === 'missing') await get(id)
+        if (result.kind === 'in_use') {
+          throw new AppError(
+            'conflict',
+            `Job ${result.jobId} uses dataset ${id}. Cancel it, or wait until it has ended.`,
+            {
+              dataset: id,
+              job: result.jobId,
+            },
+          )
+        }
+        await inStore(`deleting dataset ${id}`, () => fs.rm(place(id), { force: true }))
+      }),
+    async sweep() {
+      const known = new Set([...(await catalog.datasetIds())].map((id) => `${id}.npz`))
+      const orphans = (await inStore('listing datasets', () => fs.readdir(data.datasets))).filter(
+        (name) => !known.has(name),
+      )
+      for (const name of orphans)
+        await inStore(`removing ${name}`, () => fs.rm(join(data.datasets, name), { force: true }))
+      return orphans.length
+    },
+  }
+}

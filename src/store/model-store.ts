@@ -1,0 +1,167 @@
+// Uploaded models: one folder per id, a row that makes it visible. Entry: createModelStore. The id is the sha256 of the file;
+// for several files the sha256 over the lines "<sha256>  <name>\n" sorted by name. A folder without a row is an orphan of a
+// crash and is removed at start; a row without its folder is a vanished file and says so when it is used.
+
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { AppError } from '../errors.ts'
+import type { SourceFile } from '../tensor/model.ts'
+import type { Catalog, FileRecord, ModelRecord } from './catalog.ts'
+import type { DataFolder } from './data-folder.ts'
+import { publish, syncTree } from './durable-files.ts'
+import { inStore } from './file-errors.ts'
+import { createKeyedLock } from './keyed-lock.ts'
+import type { StagedUpload } from './upload.ts'
+
+export interface ModelStore {
+  /** Publishes staged files with their description. created: false when the same content is there already. */
+  publish(
+    upload: StagedUpload,
+    about: Pick<ModelRecord, 'summary' | 'tensorCount' | 'parameterCount'>,
+    tensors: readonly object[],
+  ): Promise<{ record: ModelRecord; created: boolean }>
+  /** Throws not_found. */
+  get(id: string): Promise<ModelRecord>
+  /** Paths of the files, the main one first. Throws store_failed when one vanished or changed its size. */
+  sources(record: ModelRecord): Promise<SourceFile[]>
+  /** Rows [offset, offset + limit) of the tensor table, as they were published. */
+  tensors(id: string, offset: number, limit: number): Promise<object[]>
+  /** A JSON document kept beside the model under this key, made on first use. */
+  cached<T>(id: string, key: string, make: () => Promise<T>): Promise<T>
+  /** Throws not_found, conflict. */
+  delete(id: string): Promise<void>
+  /** Removes folders without rows. Call it before anything is published. Returns how many. */
+  sweep(): Promise<number>
+}
+
+/** See the header. */
+export function modelId(files: readonly FileRecord[]): string {
+  const only = files[0]
+  if (only !== undefined && files.length === 1) return only.sha256
+  const hash = createHash('sha256')
+  for (const { name, sha256 } of files.toSorted((a, b) => (a.name < b.name ? -1 : 1)))
+    hash.update(`${sha256}  ${name}\n`)
+  return hash.digest('hex')
+}
+
+export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore {
+  const exclusively = createKeyedLock()
+  const folderOf = (id: string) => join(data.models, id)
+
+  async function get(id: string): Promise<ModelRecord> {
+    const record = await catalog.getModel(id)
+    if (record === null) throw new AppError('not_found', `There is no model "${id}".`, { model: id })
+    return record
+  }
+
+  return {
+    get,
+    publish: (upload, about, tensors) => {
+      const id = modelId(upload.files)
+      return exclusively(id, async () => {
+        const known = await catalog.getModel(id)
+        if (known !== null) {
+          await upload.discard()
+          return { record: known, created: false }
+        }
+        const record: ModelRecord = {
+          id,
+          files: upload.files,
+          sizeBytes: upload.files.reduce((sum, file) => sum + file.sizeBytes, 0),
+          createdAt: new Date().toISOString(),
+          ...about,
+        }
+        const staged = await data.makeTemporary('model')
+        await inStore(`publishing model ${id}`, async () => {
+          await fs.rename(upload.folder, join(staged, 'files'))
+          await fs.mkdir(join(staged, 'histograms'))
+          await fs.writeFile(join(staged, 'tensors.ndjson'), lines(tensors), { flush: true })
+          await syncTree(staged)
+          await fs.rm(folderOf(id), { recursive: true, force: true })
+          await publish(staged, folderOf(id))
+        })
+        await catalog.addModel(record)
+        return { record, created: true }
+      })
+    },
+    async sources(record) {
+      return Promise.all(
+        record.files.map(async ({ name, sizeBytes }) => {
+          const path = join(folderOf(record.id), 'files', name)
+          const found = await fs.stat(path).catch(() => null)
+          if (found?.size === sizeBytes) return { name, path, sizeBytes }
+          const what = found === null ? 'is gone' : `has ${found.size} bytes instead of ${sizeBytes}`
+          throw new AppError(
+            'store_failed',
+            `File ${JSON.stringify(name)} of model ${record.id} ${what}. Delete the model and upload it again.`,
+            { model: record.id, file: name },
+          )
+        }),
+      )
+    },
+    async tensors(id, offset, limit) {
+      const rows: object[] = []
+      await inStore(`reading the tensor table of model ${id}`, async () => {
+        const input = createReadStream(join(folderOf(id), 'tensors.ndjson'))
+        let index = 0
+        for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+          if (index >= offset + limit) break
+          if (index >= offset) rows.push(JSON.parse(line) as object)
+          index++
+        }
+        input.destroy()
+      })
+      return rows
+    },
+    async cached<T>(id: string, key: string, make: () => Promise<T>): Promise<T> {
+      const name = `${createHash('sha256').update(key).digest('hex')}.json`
+      const path = join(folderOf(id), 'histograms', name)
+      try {
+        return JSON.parse(await fs.readFile(path, 'utf8')) as T
+      } catch {
+        // not made yet, or damaged: make it again
+      }
+      const made = await make()
+      const temporary = await data.makeTemporary('cached')
+      try {
+        await fs.writeFile(join(temporary, name), JSON.stringify(made))
+        await fs.rename(join(temporary, name), path)
+      } catch {
+        // a cache that cannot be written is no failure of the request; the model may be gone by now
+      } finally {
+        await fs.rm(temporary, { recursive: true, force: true })
+      }
+      return made
+    },
+    delete: (id) =>
+      exclusively(id, async () => {
+        const result = await catalog.deleteModel(id)
+        if (result.kind === 'missing') await get(id)
+        if (result.kind === 'in_use') {
+          throw new AppError(
+            'conflict',
+            `Job ${result.jobId} uses model ${id}. Cancel it, or wait until it has ended.`,
+            {
+              model: id,
+              job: result.jobId,
+            },
+          )
+        }
+        await inStore(`deleting model ${id}`, () => fs.rm(folderOf(id), { recursive: true, force: true }))
+      }),
+    async sweep() {
+      const known = await catalog.modelIds()
+      const orphans = (await inStore('listing models', () => fs.readdir(data.models))).filter((id) => !known.has(id))
+      for (const id of orphans)
+        await inStore(`removing ${id}`, () => fs.rm(folderOf(id), { recursive: true, force: true }))
+      return orphans.length
+    },
+  }
+}
+
+function lines(rows: readonly object[]): string {
+  return rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+}

@@ -1,0 +1,385 @@
+// The catalogue on SQLite (node:sqlite). Entry: openSqliteCatalog. WAL with synchronous=FULL: what a call acknowledged is on
+// disk. node:sqlite blocks the thread, so every statement is prepared, indexed and touches few rows; progress of running
+// jobs never comes here.
+
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { AppError } from '../errors.ts'
+import type {
+  ArtifactRecord,
+  Catalog,
+  DatasetRecord,
+  JobRecord,
+  JobState,
+  ModelRecord,
+  Page,
+  PageRequest,
+  ValidationRecord,
+} from './catalog.ts'
+import { storeError } from './file-errors.ts'
+import { MIGRATIONS } from './sqlite-schema.ts'
+
+type Row = Record<string, SQLInputValue>
+
+/** Opens or creates the catalogue file and migrates it forward. Throws store_failed when it was written by a newer version. */
+export function openSqliteCatalog(path: string): Catalog {
+  try {
+    const db = new DatabaseSync(path)
+    try {
+      db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+      migrate(db, path)
+      return createCatalog(db)
+    } catch (error) {
+      db.close()
+      throw error
+    }
+  } catch (error) {
+    throw storeError(error, `opening the catalogue ${path}`)
+  }
+}
+
+function migrate(db: DatabaseSync, path: string): void {
+  db.exec('CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL) STRICT')
+  const found = Number(
+    db.prepare('SELECT coalesce(max(version), 0) AS version FROM schema_versions').get()?.['version'],
+  )
+  if (found > MIGRATIONS.length) {
+    throw new AppError(
+      'store_failed',
+      `The data folder was written by a newer Tensorpress: ${path} has schema version ${found}, this version knows up to ` +
+        `${MIGRATIONS.length}. Start the newer version, or give --data-dir another folder.`,
+      { found, allowed: MIGRATIONS.length },
+    )
+  }
+  for (const [index, sql] of MIGRATIONS.entries()) {
+    if (index < found) continue
+    transaction(db, () => {
+      db.exec(sql)
+      db.prepare('INSERT INTO schema_versions VALUES (?, ?)').run(index + 1, new Date().toISOString())
+    })
+  }
+}
+
+function transaction<T>(db: DatabaseSync, work: () => T): T {
+  db.exec('BEGIN IMMEDIATE')
+  try {
+    const result = work()
+    db.exec('COMMIT')
+    return result
+  } catch (error) {
+    if (db.isTransaction) db.exec('ROLLBACK')
+    throw error
+  }
+}
+
+function createCatalog(db: DatabaseSync): Catalog {
+  const prepared = new Map<string, StatementSync>()
+  function statement(sql: string): StatementSync {
+    const known = prepared.get(sql)
+    if (known !== undefined) return known
+    const made = db.prepare(sql)
+    prepared.set(sql, made)
+    return made
+  }
+  const get = (sql: string, ...values: SQLInputValue[]) => statement(sql).get(...values) as Row | undefined
+  const all = (sql: string, ...values: SQLInputValue[]) => statement(sql).all(...values) as Row[]
+  const run = (sql: string, ...values: SQLInputValue[]) => Number(statement(sql).run(...values).changes)
+
+  /** Every public call: synchronous inside, a promise outside, failures as AppErrors. */
+  async function call<T>(doing: string, work: () => T): Promise<T> {
+    try {
+      return work()
+    } catch (error) {
+      throw storeError(error, doing)
+    }
+  }
+
+  function page<T>(table: string, where: string, values: SQLInputValue[], request: PageRequest, read: (row: Row) => T) {
+    const before = request.cursor === null ? Number.MAX_SAFE_INTEGER : cursorToSeq(request.cursor)
+    const rows = all(
+      `SELECT * FROM ${table} WHERE seq < ? ${where} ORDER BY seq DESC LIMIT ?`,
+      before,
+      ...values,
+      request.limit + 1,
+    )
+    const items = rows.slice(0, request.limit)
+    const next = rows.length > request.limit ? String(items.at(-1)?.['seq']) : null
+    return { items: items.map(read), next } satisfies Page<T>
+  }
+
+  const job = (id: string) => {
+    const row = get('SELECT * FROM jobs WHERE id = ?', id)
+    return row === undefined ? null : readJob(row)
+  }
+
+  function remove(table: 'models' | 'datasets', column: 'model_id' | 'dataset_id', id: string) {
+    return transaction(db, () => {
+      const user = get(`SELECT id FROM jobs WHERE ${column} = ? AND state IN ('queued', 'running') LIMIT 1`, id)
+      if (user !== undefined) return { kind: 'in_use', jobId: String(user['id']) } as const
+      return { kind: run(`DELETE FROM ${table} WHERE id = ?`, id) === 1 ? 'deleted' : 'missing' } as const
+    })
+  }
+
+  return {
+    addModel: (model) =>
+      call('adding a model', () => {
+        const { id, files, sizeBytes, summary, tensorCount, parameterCount, createdAt } = model
+        const sql = `INSERT INTO models (id, files, size_bytes, summary, tensor_count, parameter_count, created_at)
+                     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+        const values = [
+          JSON.stringify(files),
+          sizeBytes,
+          JSON.stringify(summary),
+          tensorCount,
+          parameterCount,
+          createdAt,
+        ]
+        return run(sql, id, ...values) === 1
+      }),
+    getModel: (id) =>
+      call('reading a model', () => {
+        const row = get('SELECT * FROM models WHERE id = ?', id)
+        return row === undefined ? null : readModel(row)
+      }),
+    listModels: (request) => call('listing models', () => page('models', '', [], request, readModel)),
+    deleteModel: (id) => call('deleting a model', () => remove('models', 'model_id', id)),
+
+    addDataset: (dataset) =>
+      call('adding a dataset', () => {
+        const sql = `INSERT INTO datasets (id, file, arrays, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+        const { id, file, arrays, createdAt } = dataset
+        return run(sql, id, JSON.stringify(file), JSON.stringify(arrays), createdAt) === 1
+      }),
+    getDataset: (id) =>
+      call('reading a dataset', () => {
+        const row = get('SELECT * FROM datasets WHERE id = ?', id)
+        return row === undefined ? null : readDataset(row)
+      }),
+    listDatasets: (request) => call('listing datasets', () => page('datasets', '', [], request, readDataset)),
+    deleteDataset: (id) => call('deleting a dataset', () => remove('datasets', 'dataset_id', id)),
+
+    enqueueJob: (added, idempotency, maxQueued) =>
+      call('adding a job', () =>
+        transaction(db, () => {
+          if (idempotency !== null) {
+            const seen = get('SELECT * FROM idempotency_keys WHERE key = ?', idempotency.key)
+            const known = seen === undefined ? null : job(String(seen['job_id']))
+            if (seen !== undefined && known !== null) {
+              const same = seen['fingerprint'] === idempotency.fingerprint
+              return same ? { kind: 'replayed', job: known } : { kind: 'key_reused', jobId: known.id }
+            }
+          }
+          const queued = Number(get(`SELECT count(*) AS n FROM jobs WHERE state = 'queued'`)?.['n'])
+          if (queued >= maxQueued) return { kind: 'queue_full', queued }
+          if (get('SELECT 1 FROM models WHERE id = ?', added.modelId) === undefined) return { kind: 'model_missing' }
+          if (added.datasetId !== null && get('SELECT 1 FROM datasets WHERE id = ?', added.datasetId) === undefined) {
+            return { kind: 'dataset_missing' }
+          }
+          run(
+            `INSERT INTO jobs (id, state, attempt, model_id, dataset_id, payload, created_at)
+             VALUES (?, 'queued', 1, ?, ?, ?, ?)`,
+            added.id,
+            added.modelId,
+            added.datasetId,
+            JSON.stringify(added.payload),
+            added.createdAt,
+          )
+          if (idempotency !== null) {
+            const { key, fingerprint } = idempotency
+            run(
+              'INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?)',
+              key,
+              fingerprint,
+              added.id,
+              added.createdAt,
+            )
+          }
+          return { kind: 'created', job: job(added.id)! }
+        }),
+      ),
+    getJob: (id) => call('reading a job', () => job(id)),
+    listJobs: (request) =>
+      call('listing jobs', () => {
+        const filters = [
+          ...(request.state ? [['AND state = ?', request.state] as const] : []),
+          ...(request.modelId ? [['AND model_id = ?', request.modelId] as const] : []),
+        ]
+        const where = filters.map(([sql]) => sql).join(' ')
+        const values = filters.map(([, value]) => value)
+        return page('jobs', where, values, request, readJob)
+      }),
+    countJobs: () =>
+      call('counting jobs', () => {
+        const rows = all(`SELECT state, count(*) AS n FROM jobs WHERE state IN ('queued', 'running') GROUP BY state`)
+        const count = (state: JobState) => Number(rows.find((row) => row['state'] === state)?.['n'] ?? 0)
+        return { queued: count('queued'), running: count('running') }
+      }),
+    claimJob: (now) =>
+      call('taking a job', () => {
+        const row = get(
+          `UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
+           WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1) RETURNING *`,
+          now,
+        )
+        return row === undefined ? null : readJob(row)
+      }),
+    requeueJob: (id, attempt) =>
+      call('putting a job back', () => {
+        const sql = `UPDATE jobs SET state = 'queued', attempt = ? WHERE id = ? AND state = 'running' RETURNING *`
+        const row = get(sql, attempt, id)
+        return row === undefined ? null : readJob(row)
+      }),
+    finishJob: (id, outcome, now) =>
+      call('finishing a job', () => {
+        const row = get(
+          `UPDATE jobs SET state = ?, artifact_key = ?, artifact_reused = ?, requirement_met = ?, report_sha256 = ?,
+             error = ?, finished_at = ? WHERE id = ? AND state = 'running' RETURNING *`,
+          outcome.state,
+          outcome.artifactKey,
+          outcome.artifactReused ? 1 : 0,
+          outcome.requirementMet === null ? null : Number(outcome.requirementMet),
+          outcome.reportSha256,
+          outcome.error === null ? null : JSON.stringify(outcome.error),
+          now,
+          id,
+        )
+        return row === undefined ? null : readJob(row)
+      }),
+    requestCancel: (id, now) =>
+      call('cancelling a job', () =>
+        transaction(db, () => {
+          run(
+            `UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE id = ? AND state = 'queued'`,
+            now,
+            CANCELLED,
+            id,
+          )
+          run(`UPDATE jobs SET cancel_requested = 1 WHERE id = ? AND state = 'running'`, id)
+          return job(id)
+        }),
+      ),
+    recoverJobs: (now) =>
+      call('recovering jobs', () =>
+        transaction(db, () => {
+          const cancelled = run(
+            `UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE state = 'running' AND cancel_requested = 1`,
+            now,
+            CANCELLED,
+          )
+          return { cancelled, requeued: run(`UPDATE jobs SET state = 'queued' WHERE state = 'running'`) }
+        }),
+      ),
+
+    getArtifact: (key) =>
+      call('reading an artifact', () => {
+        const row = get('SELECT * FROM artifacts WHERE key = ?', key)
+        return row === undefined ? null : readArtifact(row)
+      }),
+    putArtifact: ({ key, files, resultSha256, measured, createdAt }) =>
+      call('adding an artifact', () => {
+        const sql = 'INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)'
+        run(sql, key, JSON.stringify(files), resultSha256, measured ? 1 : 0, createdAt)
+      }),
+    dropArtifact: (key) =>
+      call('dropping an artifact', () => {
+        run('DELETE FROM artifacts WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE artifact_key = ?1)', key)
+      }),
+    getValidation: (key) =>
+      call('reading a validation', () => {
+        const row = get('SELECT * FROM validations WHERE key = ?', key)
+        return row === undefined ? null : readValidation(row)
+      }),
+    putValidation: ({ key, artifactKey, resultSha256, createdAt }) =>
+      call('adding a validation', () => {
+        run('INSERT OR REPLACE INTO validations VALUES (?, ?, ?, ?)', key, artifactKey, resultSha256, createdAt)
+      }),
+
+    modelIds: () =>
+      call('listing model ids', () => new Set(all('SELECT id FROM models').map((row) => String(row['id'])))),
+    datasetIds: () =>
+      call('listing dataset ids', () => new Set(all('SELECT id FROM datasets').map((row) => String(row['id'])))),
+    referencedBlobs: () =>
+      call('listing blobs in use', () => {
+        const rows = all(
+          `SELECT result_sha256 AS sha256 FROM artifacts
+           UNION SELECT result_sha256 FROM validations
+           UNION SELECT report_sha256 FROM jobs WHERE report_sha256 IS NOT NULL
+           UNION SELECT json_extract(file.value, '$.sha256') FROM artifacts, json_each(artifacts.files) AS file`,
+        )
+        return new Set(rows.map((row) => String(row['sha256'])))
+      }),
+    async close() {
+      db.close()
+    },
+  }
+}
+
+const CANCELLED = JSON.stringify(new AppError('cancelled', 'The job was cancelled.').toObject())
+
+function cursorToSeq(cursor: string): number {
+  if (/^\d{1,15}$/.test(cursor)) return Number(cursor)
+  throw new AppError('request_invalid', `cursor: "${cursor}" was not given out by this server.`, { path: 'cursor' })
+}
+
+const parse = <T>(value: SQLInputValue | undefined): T => JSON.parse(String(value)) as T
+const textOrNull = (value: SQLInputValue | undefined) => (value === null || value === undefined ? null : String(value))
+
+function readModel(row: Row): ModelRecord {
+  return {
+    id: String(row['id']),
+    files: parse(row['files']),
+    sizeBytes: Number(row['size_bytes']),
+    summary: parse(row['summary']),
+    tensorCount: Number(row['tensor_count']),
+    parameterCount: Number(row['parameter_count']),
+    createdAt: String(row['created_at']),
+  }
+}
+
+function readDataset(row: Row): DatasetRecord {
+  return {
+    id: String(row['id']),
+    file: parse(row['file']),
+    arrays: parse(row['arrays']),
+    createdAt: String(row['created_at']),
+  }
+}
+
+function readJob(row: Row): JobRecord {
+  const met = row['requirement_met']
+  return {
+    id: String(row['id']),
+    state: String(row['state']) as JobState,
+    attempt: Number(row['attempt']),
+    modelId: String(row['model_id']),
+    datasetId: textOrNull(row['dataset_id']),
+    payload: parse(row['payload']),
+    cancelRequested: row['cancel_requested'] === 1,
+    artifactKey: textOrNull(row['artifact_key']),
+    artifactReused: row['artifact_reused'] === 1,
+    requirementMet: met === null ? null : met === 1,
+    reportSha256: textOrNull(row['report_sha256']),
+    error: row['error'] === null ? null : parse(row['error']),
+    createdAt: String(row['created_at']),
+    startedAt: textOrNull(row['started_at']),
+    finishedAt: textOrNull(row['finished_at']),
+  }
+}
+
+function readArtifact(row: Row): ArtifactRecord {
+  return {
+    key: String(row['key']),
+    files: parse(row['files']),
+    resultSha256: String(row['result_sha256']),
+    measured: row['measured'] === 1,
+    createdAt: String(row['created_at']),
+  }
+}
+
+function readValidation(row: Row): ValidationRecord {
+  return {
+    key: String(row['key']),
+    artifactKey: String(row['artifact_key']),
+    resultSha256: String(row['result_sha256']),
+    createdAt: String(row['created_at']),
+  }
+}

@@ -1,0 +1,67 @@
+// The catalogue's tables, as forward-only migrations: an entry is never changed once released, a new one is added below.
+// Documents (files, summary, payload, error) are JSON text; what is searched or joined has a column of its own.
+
+export const MIGRATIONS: readonly string[] = [
+  // 1
+  `
+  CREATE TABLE models (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    files TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    summary TEXT NOT NULL,
+    tensor_count INTEGER NOT NULL,
+    parameter_count INTEGER NOT NULL,
+    created_at TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE datasets (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    file TEXT NOT NULL,
+    arrays TEXT NOT NULL,
+    created_at TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE jobs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    attempt INTEGER NOT NULL,
+    model_id TEXT NOT NULL,
+    dataset_id TEXT,
+    payload TEXT NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    artifact_key TEXT,
+    artifact_reused INTEGER NOT NULL DEFAULT 0,
+    requirement_met INTEGER,
+    report_sha256 TEXT,
+    error TEXT,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT
+  ) STRICT;
+  CREATE INDEX jobs_waiting ON jobs (seq) WHERE state = 'queued';
+  CREATE INDEX jobs_live ON jobs (model_id) WHERE state IN ('queued', 'running');
+  CREATE INDEX jobs_by_model ON jobs (model_id, seq);
+  CREATE INDEX jobs_by_artifact ON jobs (artifact_key) WHERE artifact_key IS NOT NULL;
+  CREATE TABLE idempotency_keys (
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    created_at TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE artifacts (
+    key TEXT PRIMARY KEY,
+    files TEXT NOT NULL,
+    result_sha256 TEXT NOT NULL,
+    measured INTEGER NOT NULL,
+    created_at TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE validations (
+    key TEXT PRIMARY KEY,
+    artifact_key TEXT NOT NULL,
+    result_sha256 TEXT NOT NULL,
+    created_at TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX validations_by_artifact ON validations (artifact_key);
+  `,
+]

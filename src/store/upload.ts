@@ -1,0 +1,214 @@
+// Receiving files from clients: names checked, bytes streamed to a private folder, sha256 on the way, limits met early.
+// Entry: createStagedUpload. What fails or is discarded leaves no file.
+
+import { createHash } from 'node:crypto'
+import * as fs from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { AppError } from '../errors.ts'
+import type { FileRecord } from './catalog.ts'
+import type { DataFolder } from './data-folder.ts'
+import { inStore, storeError } from './file-errors.ts'
+
+export interface UploadLimits {
+  maxUploadBytes: number
+  maxFiles: number
+  minFreeBytes: number
+}
+
+/** Bytes gathered before a write: large enough that disks stream, small enough that parallel uploads stay cheap. */
+const WRITE_BYTES = 1024 * 1024
+/** How often free space is asked for while bytes arrive. */
+const FREE_CHECK_BYTES = 64 * 1024 * 1024
+/** The longest component that common file systems take, and a bound for the whole path. */
+const MAX_NAME_BYTES = 255
+const MAX_PATH_BYTES = 1024
+
+export interface StagedUpload {
+  /** Private folder that holds the files under their names. */
+  readonly folder: string
+  /** In order of arrival. */
+  readonly files: FileRecord[]
+  addFile(name: string, stream: Readable, declaredBytes: number | null): Promise<FileRecord>
+  /** Removes the folder; safe to call at any time and more than once. */
+  discard(): Promise<void>
+}
+
+/**
+ * The name as it may be stored: relative, with `/` between components, none of them `.` or `..`. Throws request_invalid.
+ */
+export function checkFileName(name: string): string {
+  const parts = name.split('/')
+  const bad =
+    name === ''
+      ? 'is empty'
+      : Buffer.byteLength(name) > MAX_PATH_BYTES
+        ? `is longer than ${MAX_PATH_BYTES} bytes`
+        : parts.some((part) => Buffer.byteLength(part) > MAX_NAME_BYTES)
+          ? `has a part longer than ${MAX_NAME_BYTES} bytes`
+          : parts.some((part) => part === '' || part === '.' || part === '..')
+            ? 'leaves its folder or has an empty part'
+            : hasControlOrBackslash(name)
+              ? 'has a control character or a backslash'
+              : null
+  if (bad === null) return name
+  const shown = name.length > 100 ? `${name.slice(0, 100)}...` : name
+  throw new AppError(
+    'request_invalid',
+    `File name ${JSON.stringify(shown)} ${bad}. A bare name or a relative path with "/" is allowed.`,
+    { path: 'file name' },
+  )
+}
+
+function hasControlOrBackslash(name: string): boolean {
+  for (const character of name) {
+    if (character < ' ' || character === '\u007f' || character === '\\') return true
+  }
+  return false
+}
+
+/** Opens a private folder for the files of one upload. */
+export async function createStagedUpload(data: DataFolder, limits: UploadLimits): Promise<StagedUpload> {
+  const folder = await data.makeTemporary('upload')
+  const files: FileRecord[] = []
+  const names = new Set<string>()
+  let totalBytes = 0
+  let closed = false
+
+  function refuseTooLarge(requested: number): never {
+    throw new AppError(
+      'body_too_large',
+      `The upload has ${requested} bytes or more; ${limits.maxUploadBytes} are allowed.`,
+      {
+        limit: 'maxUploadBytes',
+        allowed: limits.maxUploadBytes,
+        requested,
+      },
+    )
+  }
+
+  async function receive(path: string, stream: Readable): Promise<{ sizeBytes: number; sha256: string }> {
+    const hash = createHash('sha256')
+    await fs.mkdir(dirname(path), { recursive: true })
+    const handle = await fs.open(path, 'wx')
+    let sizeBytes = 0
+    let uncheckedBytes = 0
+    let batch: Buffer[] = []
+    let batchBytes = 0
+    let writing: Promise<unknown> = Promise.resolve()
+    /** Hashing and receiving go on while the previous batch is written. */
+    async function flush(): Promise<void> {
+      await writing
+      const full = batch
+      batch = []
+      batchBytes = 0
+      writing = writeAll(handle, full)
+      writing.catch(() => {}) // seen by the next await of `writing`
+    }
+    try {
+      for await (const piece of stream) {
+        const chunk = piece as Buffer
+        sizeBytes += chunk.byteLength
+        totalBytes += chunk.byteLength
+        if (totalBytes > limits.maxUploadBytes) refuseTooLarge(totalBytes)
+        hash.update(chunk)
+        batch.push(chunk)
+        batchBytes += chunk.byteLength
+        uncheckedBytes += chunk.byteLength
+        if (batchBytes >= WRITE_BYTES) await flush()
+        if (uncheckedBytes >= FREE_CHECK_BYTES) {
+          uncheckedBytes = 0
+          await data.requireFree(0, limits.minFreeBytes)
+        }
+      }
+      await flush()
+      await writing
+      await handle.sync()
+    } finally {
+      await writing.catch(() => {})
+      await handle.close()
+    }
+    return { sizeBytes, sha256: hash.digest('hex') }
+  }
+
+  async function addFile(name: string, stream: Readable, declaredBytes: number | null): Promise<FileRecord> {
+    checkFileName(name)
+    if (closed) throw new AppError('conflict', 'This upload was closed already.')
+    if (names.has(name)) {
+      throw new AppError('request_invalid', `Two files of the upload are named ${JSON.stringify(name)}.`, {
+        path: name,
+      })
+    }
+    if (names.size >= limits.maxFiles) {
+      throw new AppError('limit_exceeded', `An upload may have ${limits.maxFiles} files; this one has more.`, {
+        limit: 'maxModelFiles',
+        allowed: limits.maxFiles,
+        requested: names.size + 1,
+      })
+    }
+    names.add(name)
+    if (declaredBytes !== null && totalBytes + declaredBytes > limits.maxUploadBytes) {
+      refuseTooLarge(totalBytes + declaredBytes)
+    }
+    await data.requireFree(declaredBytes ?? 0, limits.minFreeBytes)
+    const path = join(folder, name)
+    try {
+      const { sizeBytes, sha256 } = await receive(path, stream)
+      if (closed) throw new AppError('request_invalid', 'The upload was given up before it was complete.')
+      const file = { name, sizeBytes, sha256 }
+      files.push(file)
+      return file
+    } catch (error) {
+      await fs.rm(path, { force: true }).catch(() => {})
+      throw clientGone(error) ?? storeError(error, `receiving ${JSON.stringify(name)}`)
+    }
+  }
+
+  return {
+    folder,
+    files,
+    async addFile(name, stream, declaredBytes) {
+      try {
+        return await addFile(name, stream, declaredBytes)
+      } catch (error) {
+        stream.resume() // drains what is left, so that the answer can be sent; the caller may destroy it instead
+        throw error
+      }
+    },
+    async discard() {
+      closed = true
+      await inStore('discarding an upload', () => fs.rm(folder, { recursive: true, force: true }))
+    },
+  }
+}
+
+async function writeAll(handle: fs.FileHandle, chunks: Buffer[]): Promise<void> {
+  if (chunks.length === 0) return
+  let rest = chunks
+  for (;;) {
+    const { bytesWritten } = await handle.writev(rest)
+    let skip = bytesWritten
+    const left: Buffer[] = []
+    for (const chunk of rest) {
+      if (skip >= chunk.byteLength) skip -= chunk.byteLength
+      else {
+        left.push(chunk.subarray(skip))
+        skip = 0
+      }
+    }
+    if (left.length === 0) return
+    rest = left
+  }
+}
+
+/** A stream that ended early is the client's doing, not the store's. */
+function clientGone(error: unknown): AppError | null {
+  const code = (error as NodeJS.ErrnoException | null)?.code
+  if (code !== 'ERR_STREAM_PREMATURE_CLOSE' && code !== 'ECONNRESET' && code !== 'ABORT_ERR') return null
+  return new AppError(
+    'request_invalid',
+    'The client went away before the upload was complete; nothing was stored.',
+    {},
+    error,
+  )
+}
