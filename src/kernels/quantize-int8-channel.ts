@@ -1,0 +1,36 @@
+// quantize-int8 where the slot changes inside the chunk: the slot of chunk element i is its channel
+// ((firstElement + i) / inner) % channels. For the columns of a [K,N] weight inner is 1; for axis 0 of a convolution inner is
+// the product of the other dims. Slots and formula as in src/kernels/quantize-int8.ts; element i of the chunk -> byte i,
+// bytes behind the last element up to its word are 0. Fast when firstElement % 4 == 0 and either inner == 1 with
+// channels % 4 == 0, or inner % 4 == 0. Any dispatch of channelWorkgroups or more invocations covers the chunk.
+// Params: [elements, inner, channels, firstElement].
+
+import type { Kernel } from '../compute/compute-device.ts'
+import { asBytes, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
+import { INT8_SLOT_WORDS, int8Code } from './quantize-int8.ts'
+
+/** vec4s an invocation takes: enough to pay for reading its slots, few enough to fill a GPU. */
+const VEC4S_PER_INVOCATION = 16
+
+export function channelWorkgroups(elements: number, inner: number, channels: number): Workgroups {
+  // with inner 1 every invocation keeps to 4 columns, so there must be at least one for each 4 columns
+  const columns = inner === 1 ? Math.ceil(channels / 4) : 1
+  return workgroupsFor(Math.max(columns, Math.ceil(elements / 4 / VEC4S_PER_INVOCATION)))
+}
+
+export const quantizeInt8Channel: Kernel = {
+  name: 'quantize-int8-channel',
+  bindings: [read('values'), read('slots'), readWrite('out')],
+  paramWords: 4,
+  workgroupSize: WORKGROUP_SIZE,
+  reference(buffers, params) {
+    const [values, slots, out] = buffers as [Uint32Array, Uint32Array, Uint32Array]
+    const [elements, inner, channels, firstElement] = params as unknown as [number, number, number, number]
+    const bytes = asBytes(out)
+    for (let i = 0; i < elements; i++) {
+      const channel = Math.floor((firstElement + i) / inner) % channels
+      bytes[i] = int8Code(slots, channel * INT8_SLOT_WORDS, values[i]!)
+    }
+    bytes.fill(0, elements, Math.ceil(elements / 4) * 4)
+  },
+}
