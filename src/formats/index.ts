@@ -3,8 +3,9 @@
 import type { ModelFormat, ModelReader, SourceFile } from '../tensor/model.ts'
 import { detectFormat } from './detect.ts'
 import { onnx } from './onnx/index.ts'
+import { safetensors } from './safetensors/index.ts'
 
-export const FORMATS: readonly ModelFormat[] = [onnx]
+export const FORMATS: readonly ModelFormat[] = [onnx, safetensors]
 
 /** The format of these files by content. Throws format_unrecognised with what the file looks like. */
 export function recogniseModel(files: readonly SourceFile[]): Promise<ModelFormat> {
