@@ -5,9 +5,10 @@ import { AppError } from '../errors.ts'
 import { openModel, recogniseModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
 import type { ModelReader, SourceFile } from '../tensor/model.ts'
+import { openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { planJob } from './plan-job.ts'
-import type { ModelDescription } from './protocol.ts'
+import type { DatasetDescription, ModelDescription } from './protocol.ts'
 
 /** The description of an opened model: summary, files and the tensor table. */
 export function describeModel(reader: ModelReader): ModelDescription {
@@ -39,10 +40,22 @@ async function withModel<T>(files: SourceFile[], use: (reader: ModelReader) => T
   }
 }
 
+/** The arrays of an .npz file; no array is read. */
+async function describeDataset(path: string): Promise<DatasetDescription> {
+  const dataset = await openDataset(path)
+  try {
+    return { arrays: dataset.arrays.map(({ name, dtype, shape }) => ({ name, dtype, shape })) }
+  } finally {
+    await dataset.close()
+  }
+}
+
 const handle: RequestHandler = async (request) => {
   switch (request.type) {
     case 'describe':
       return withModel(request.files, describeModel)
+    case 'describe-dataset':
+      return describeDataset(request.path)
     case 'companions':
       return (await (await recogniseModel([request.main])).companions?.(request.main)) ?? []
     case 'plan':

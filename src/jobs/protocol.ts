@@ -44,6 +44,11 @@ export interface TensorRow {
   locked: { reason: SkipReason; detail: string } | null
 }
 
+/** What an .npz holds, `labels` included. */
+export interface DatasetDescription {
+  arrays: { name: string; dtype: DType; shape: number[] }[]
+}
+
 export interface ModelDescription {
   summary: ModelSummary
   files: { name: string; sizeBytes: number }[]
@@ -178,6 +183,8 @@ export type ChildRequest =
   | { id: number; type: 'describe'; files: SourceFile[] }
   /** Inspect child: names of the files that this main file refers to (ModelFormat.companions); result: string[]. */
   | { id: number; type: 'companions'; main: SourceFile }
+  /** Inspect child: opens an .npz; result: DatasetDescription. */
+  | { id: number; type: 'describe-dataset'; path: string }
   | { id: number; type: 'plan'; files: SourceFile[]; recipe: ResolvedRecipe; output: OutputOptions }
   | { id: number; type: 'histogram'; files: SourceFile[]; tensor: string; bins: number }
   | { id: number; type: 'compress'; spec: CompressSpec }

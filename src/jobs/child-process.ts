@@ -1,0 +1,276 @@
+// The parent's end of src/jobs/protocol.ts: one forked child with a ready handshake, requests with progress, and a watch
+// that kills it when it hangs, stalls or grows too large. Entry: startChild. The child ends when this process ends: its
+// channel closes, and on Linux with setpriv the kernel also kills it where it is stuck in native code.
+
+import { type ChildProcess, fork, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { extname, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { AppError } from '../errors.ts'
+import type { ChildReply, ChildRequest, Progress } from './protocol.ts'
+import type { ServiceLog } from './service.ts'
+
+export type DeathCause = 'crashed' | 'timeout' | 'memory' | 'closed'
+
+export interface ChildLimits {
+  /** From fork to ready. A first start compiles shaders for seconds on a loaded machine. */
+  startMs: number
+  /** Silence while it has work: its event loop is stuck. */
+  silenceMs: number
+  /** Messages arrive and the progress in them stays the same: an operation inside never ends. */
+  stallMs: number
+  /** Resident bytes; null: no limit. */
+  memoryBytes: number | null
+  /** From a cancel message to the kill, if the child does not answer: keeps "cancelled within a second". */
+  cancelMs: number
+}
+
+export const DEFAULT_CHILD_LIMITS: ChildLimits = {
+  startMs: 60_000,
+  silenceMs: 60_000,
+  stallMs: 600_000,
+  memoryBytes: null,
+  cancelMs: 600,
+}
+
+export interface StartOptions {
+  /** What the child is called in errors and logs. */
+  name: string
+  entry: string
+  args?: string[]
+  environment?: Record<string, string>
+  limits: ChildLimits
+  log: ServiceLog
+}
+
+type Ready = Extract<ChildReply, { type: 'ready' }>
+type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
+export type RequestBody = WithoutId<Exclude<ChildRequest, { type: 'cancel' }>>
+
+export interface RequestOptions {
+  signal?: AbortSignal | undefined
+  onProgress?: ((progress: Progress) => void) | undefined
+}
+
+export interface Child {
+  readonly pid: number
+  readonly ready: Ready
+  /** Resident bytes as last seen. */
+  rssBytes(): number
+  /** The caller knows the type of the result from src/jobs/protocol.ts. Rejects with the child's AppError or how it died. */
+  request(body: RequestBody, options?: RequestOptions): Promise<unknown>
+  kill(cause: DeathCause): void
+  /** Resolves when the process is gone. */
+  readonly ended: Promise<{ cause: DeathCause; detail: string }>
+}
+
+interface Pending {
+  resolve(result: unknown): void
+  reject(error: AppError): void
+  onProgress: ((progress: Progress) => void) | undefined
+}
+
+/** The file of a child's entry beside this one: .ts in the source tree, .js in the build. */
+export function childEntry(name: 'worker' | 'inspect'): string {
+  return join(import.meta.dirname, `${name}${extname(import.meta.filename)}`)
+}
+
+const MEMORY_CHECK_MS = 500
+const STDERR_TAIL_CHARACTERS = 4096
+
+/** Forks the child and waits until it is ready. Throws what it says went wrong, worker_crashed or worker_timeout. */
+export async function startChild(options: StartOptions): Promise<Child> {
+  const { name, limits, log } = options
+  const child = forkWithParent(options)
+  const pending = new Map<number, Pending>()
+  let nextId = 1
+  let cause: DeathCause = 'crashed'
+  let rssBytes = 0
+  let lastHeard = Date.now()
+  let lastMoved = Date.now()
+  let lastProgress = ''
+  const stderr = collectTail(child.stderr, name, log)
+  collectTail(child.stdout, name, log)
+
+  function kill(why: DeathCause): void {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    cause = why
+    child.kill('SIGKILL')
+  }
+
+  const started = Promise.withResolvers<Ready>()
+  const over = Promise.withResolvers<{ cause: DeathCause; detail: string }>()
+  started.promise.catch(() => {}) // also rejected after it was resolved and nobody looks any more
+
+  child.on('message', (reply: ChildReply) => {
+    lastHeard = Date.now()
+    if (reply.type === 'ready') {
+      rssBytes = reply.rssBytes
+      started.resolve(reply)
+      return
+    }
+    const request = pending.get(reply.id)
+    if (request === undefined) {
+      if (reply.type === 'failed') started.reject(AppError.fromObject(reply.error))
+      return
+    }
+    if (reply.type === 'progress') {
+      rssBytes = reply.rssBytes
+      const { stage, doneBytes, tensor } = reply.progress
+      const moved = `${reply.id} ${stage} ${doneBytes} ${tensor}`
+      if (moved !== lastProgress) lastMoved = Date.now()
+      lastProgress = moved
+      request.onProgress?.(reply.progress)
+      return
+    }
+    lastMoved = Date.now()
+    pending.delete(reply.id)
+    if (reply.type === 'done') request.resolve(reply.result)
+    else request.reject(AppError.fromObject(reply.error))
+  })
+
+  let exited = false
+  function onEnd(how: string): void {
+    if (exited) return
+    exited = true
+    clearInterval(watch)
+    const error = deathError(name, cause, how, stderr(), limits)
+    started.reject(error)
+    for (const request of pending.values()) request.reject(error)
+    pending.clear()
+    over.resolve({ cause, detail: error.detail })
+  }
+  child.on('exit', (code, signal) => onEnd(signal === null ? `exit code ${code}` : `signal ${signal}`))
+  child.on('error', (error) => {
+    if (child.pid === undefined) onEnd(error.message)
+    else log.warn({ child: name, error: error.message }, 'message to a child failed')
+  })
+
+  const watch = setInterval(() => {
+    rssBytes = residentBytes(child.pid) ?? rssBytes
+    if (limits.memoryBytes !== null && rssBytes > limits.memoryBytes) kill('memory')
+    if (pending.size === 0) return
+    const now = Date.now()
+    if (now - lastHeard > limits.silenceMs || now - lastMoved > limits.stallMs) kill('timeout')
+  }, MEMORY_CHECK_MS)
+  watch.unref()
+
+  async function request(body: RequestBody, { signal, onProgress }: RequestOptions = {}): Promise<unknown> {
+    if (signal?.aborted) throw AppError.from(signal.reason)
+    if (exited) throw deathError(name, cause, 'it had ended before the request', stderr(), limits)
+    const id = nextId++
+    const answer = Promise.withResolvers<unknown>()
+    pending.set(id, { resolve: answer.resolve, reject: answer.reject, onProgress })
+    if (pending.size === 1) {
+      lastHeard = Date.now()
+      lastMoved = lastHeard
+    }
+    let killTimer: NodeJS.Timeout | undefined
+    const onAbort = () => {
+      send(child, { id: nextId++, type: 'cancel', target: id })
+      killTimer = setTimeout(() => kill('closed'), limits.cancelMs)
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    send(child, { id, ...body } as ChildRequest)
+    try {
+      return await answer.promise
+    } catch (error) {
+      throw signal?.aborted ? AppError.from(signal.reason) : error
+    } finally {
+      clearTimeout(killTimer)
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  const startTimer = setTimeout(() => kill('timeout'), limits.startMs)
+  try {
+    const ready = await started.promise
+    lastMoved = Date.now()
+    return { pid: child.pid!, ready, rssBytes: () => rssBytes, request, kill, ended: over.promise }
+  } catch (error) {
+    kill(cause)
+    throw error
+  } finally {
+    clearTimeout(startTimer)
+  }
+}
+
+function send(child: ChildProcess, message: ChildRequest): void {
+  // A channel that is closed already means that 'exit' is on its way, which settles the request.
+  if (child.connected) child.send(message, () => {})
+}
+
+function forkWithParent({ entry, args = [], environment = {} }: StartOptions): ChildProcess {
+  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env // a child of a test must not report to the test runner
+  const wrapper = killWithParent()
+  return fork(entry, args, {
+    ...(wrapper === null
+      ? { execArgv: [] }
+      : { execPath: wrapper.command, execArgv: [...wrapper.args, process.execPath] }),
+    env: { ...inherited, ...environment },
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
+}
+
+let wrapperKnown: { command: string; args: string[] } | null | undefined
+
+/**
+ * setpriv of util-linux replaces itself by the given command and asks the kernel to kill that one when its parent dies
+ * (prctl PR_SET_PDEATHSIG). Without it a child ends when its channel closes, unless native code never returns.
+ */
+function killWithParent(): { command: string; args: string[] } | null {
+  if (wrapperKnown === undefined) {
+    const wrapper = { command: 'setpriv', args: ['--pdeathsig', 'KILL'] }
+    const works = process.platform === 'linux' && spawnSync('setpriv', [...wrapper.args, 'true']).status === 0
+    wrapperKnown = works ? wrapper : null
+  }
+  return wrapperKnown
+}
+
+/** Resident bytes of a process, from Linux' /proc; null elsewhere. */
+export function residentBytes(pid: number | undefined): number | null {
+  if (process.platform !== 'linux' || pid === undefined) return null
+  try {
+    const [, pages] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')
+    return Number(pages) * PAGE_BYTES
+  } catch {
+    return null
+  }
+}
+
+/** Of x86-64 and of nearly every arm64 kernel. */
+const PAGE_BYTES = 4096
+
+function collectTail(stream: Readable | null, name: string, log: ServiceLog): () => string {
+  let tail = ''
+  stream?.setEncoding('utf8').on('data', (text: string) => {
+    tail = (tail + text).slice(-STDERR_TAIL_CHARACTERS)
+    log.debug({ child: name, text: text.trimEnd().slice(0, STDERR_TAIL_CHARACTERS) }, 'child wrote')
+  })
+  return () => tail.trim()
+}
+
+function deathError(name: string, cause: DeathCause, how: string, stderr: string, limits: ChildLimits): AppError {
+  const context = { child: name, cause, ...(stderr === '' ? {} : { stderr: stderr.split('\n').slice(-5).join('\n') }) }
+  switch (cause) {
+    case 'timeout':
+      return new AppError(
+        'worker_timeout',
+        `The ${name} process was killed: it made no progress for longer than its limit.`,
+        { ...context, limit: 'childSilenceMs', allowed: limits.silenceMs },
+      )
+    case 'memory':
+      return new AppError('worker_crashed', `The ${name} process was killed: it used more memory than its limit.`, {
+        ...context,
+        limit: 'childMemoryBytes',
+        allowed: limits.memoryBytes,
+      })
+    case 'closed':
+      return new AppError('cancelled', `The ${name} process was stopped.`, context)
+    case 'crashed':
+      return new AppError('worker_crashed', `The ${name} process ended unexpectedly (${how}).`, context)
+    default:
+      return cause satisfies never
+  }
+}

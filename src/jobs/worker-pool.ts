@@ -1,0 +1,260 @@
+// The long-lived children: GPU worker and inspect child. Each is started again after it died, with a growing pause. Entries:
+// createGpuWorker and createInspectChild, used by the server and by the command line alike. Inference children are
+// short-lived and belong to src/validate.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DeviceInfo, DeviceLimits } from '../compute/compute-device.ts'
+import { AppError } from '../errors.ts'
+import type { OutputOptions, SourceFile } from '../tensor/model.ts'
+import {
+  type Child,
+  type ChildLimits,
+  childEntry,
+  DEFAULT_CHILD_LIMITS,
+  type DeathCause,
+  type RequestBody,
+  type RequestOptions,
+  startChild,
+} from './child-process.ts'
+import type {
+  CompressionResult,
+  CompressSpec,
+  DatasetDescription,
+  HistogramResult,
+  ModelDescription,
+  PlanDocument,
+  ResolvedRecipe,
+} from './protocol.ts'
+import type { ServiceLog } from './service.ts'
+
+export interface ChildStatus {
+  up: boolean
+  pid: number | null
+  device: DeviceInfo | null
+  limits: DeviceLimits | null
+  startSeconds: number | null
+  rssBytes: number
+  restarts: number
+  lastError: string | null
+}
+
+export interface PoolOptions {
+  /** Folder for compiled shaders; kept between runs, or every start compiles again. */
+  shaderCache: string
+  log?: ServiceLog
+  limits?: Partial<ChildLimits>
+  /** Another entry file, for tests. */
+  entry?: string
+  /** The child ended and was not told to. */
+  onDeath?: (cause: 'crashed' | 'timeout' | 'memory' | 'device_lost') => void
+  onRestart?: () => void
+}
+
+export interface PooledChild {
+  /** Starts it now instead of with the first request. Rejects when it cannot start. */
+  start(): Promise<void>
+  status(): ChildStatus
+  /** Kills it; the next request finds a fresh one. */
+  restart(cause: DeathCause): void
+  close(): Promise<void>
+}
+
+export interface GpuWorker extends PooledChild {
+  compress(spec: CompressSpec, options?: RequestOptions): Promise<CompressionResult>
+  histogram(files: SourceFile[], tensor: string, bins: number, options?: RequestOptions): Promise<HistogramResult>
+}
+
+export interface InspectChild extends PooledChild {
+  describe(files: SourceFile[], options?: RequestOptions): Promise<ModelDescription>
+  plan(
+    files: SourceFile[],
+    recipe: ResolvedRecipe,
+    output: OutputOptions,
+    options?: RequestOptions,
+  ): Promise<PlanDocument>
+  companions(main: SourceFile, options?: RequestOptions): Promise<string[]>
+  describeDataset(path: string, options?: RequestOptions): Promise<DatasetDescription>
+}
+
+/** Pauses between restarts: short at first, since most crashes belong to one job; long when it keeps dying. */
+const FIRST_PAUSE_MS = 100
+const LONGEST_PAUSE_MS = 10_000
+/** Hostile files may be built to keep a reader busy: less patience than for a worker, which moves gigabytes. */
+const INSPECT_SILENCE_MS = 30_000
+/** The tensor table of the largest models takes some hundred MB; a reader that needs more has been led astray. */
+const INSPECT_MEMORY_BYTES = 2 * 1024 ** 3
+
+const SILENT_LOG: ServiceLog = { debug() {}, info() {}, warn() {}, error() {} }
+
+interface Keeper extends PooledChild {
+  request(body: RequestBody, options?: RequestOptions): Promise<unknown>
+}
+
+/** Keeps one child alive: at most one at a time, started on demand, restarted after a death with a growing pause. */
+function keepChild(name: string, entry: string, args: string[], options: PoolOptions): Keeper {
+  const log = options.log ?? SILENT_LOG
+  const limits = { ...DEFAULT_CHILD_LIMITS, ...options.limits }
+  let current: Child | null = null
+  let starting: Promise<Child> | null = null
+  let failures = 0
+  let restarts = 0
+  let starts = 0
+  let lastError: string | null = null
+  const closing = new AbortController()
+
+  async function launch(): Promise<Child> {
+    if (failures > 0) {
+      const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1))
+      await sleep(pause, undefined, { signal: closing.signal, ref: false }).catch(() => {})
+    }
+    if (closing.signal.aborted) throw new AppError('shutting_down', `The ${name} process is being closed.`)
+    if (starts++ > 0) {
+      restarts++
+      options.onRestart?.()
+    }
+    try {
+      const environment = { MESA_SHADER_CACHE_DIR: options.shaderCache }
+      const child = await startChild({ name, entry, args, environment, limits, log })
+      current = child
+      log.info({ child: name, pid: child.pid, seconds: child.ready.startSeconds }, 'child is ready')
+      void child.ended.then(({ cause, detail }) => onEnded(child, cause, detail))
+      return child
+    } catch (error) {
+      failures++
+      lastError = AppError.from(error).detail
+      log.warn({ child: name, error: lastError, failures }, 'child did not start')
+      throw error
+    }
+  }
+
+  function onEnded(child: Child, cause: DeathCause, detail: string): void {
+    if (current === child) current = null
+    if (closing.signal.aborted) return
+    if (cause !== 'closed') {
+      failures++
+      lastError = detail
+      log.warn({ child: name, pid: child.pid, cause, error: detail }, 'child died')
+      options.onDeath?.(cause)
+    }
+    ensure().catch(() => {}) // readiness comes back by itself; a failed start is retried by the next request
+  }
+
+  function ensure(): Promise<Child> {
+    if (current !== null) return Promise.resolve(current)
+    starting ??= launch().finally(() => {
+      starting = null
+    })
+    return starting
+  }
+
+  return {
+    async start() {
+      await ensure()
+    },
+    status: () => ({
+      up: current !== null,
+      pid: current?.pid ?? null,
+      device: current?.ready.device ?? null,
+      limits: current?.ready.limits ?? null,
+      startSeconds: current?.ready.startSeconds ?? null,
+      rssBytes: current?.rssBytes() ?? 0,
+      restarts,
+      lastError,
+    }),
+    restart(cause) {
+      current?.kill(cause)
+      current = null
+    },
+    async request(body, requestOptions) {
+      const child = await ensure()
+      try {
+        const result = await child.request(body, requestOptions)
+        failures = 0
+        return result
+      } catch (error) {
+        const failure = AppError.from(error)
+        if (failure.code === 'device_lost') {
+          failures++
+          lastError = failure.detail
+          options.onDeath?.('device_lost')
+          if (current === child) current = null
+          child.kill('closed')
+        }
+        throw failure
+      }
+    },
+    async close() {
+      closing.abort()
+      await starting?.catch(() => {})
+      const child = current
+      current = null
+      child?.kill('closed')
+      await child?.ended
+    },
+  }
+}
+
+/** @param device 'auto', 'reference' or a part of an adapter name. */
+export function createGpuWorker(device: string, options: PoolOptions): GpuWorker {
+  const { request, ...keeper } = keepChild(
+    'GPU worker',
+    options.entry ?? childEntry('worker'),
+    ['--device', device],
+    options,
+  )
+  return {
+    ...keeper,
+    compress: async (spec, requestOptions) =>
+      (await request({ type: 'compress', spec }, requestOptions)) as CompressionResult,
+    histogram: async (files, tensor, bins, requestOptions) =>
+      (await request({ type: 'histogram', files, tensor, bins }, requestOptions)) as HistogramResult,
+  }
+}
+
+/**
+ * A file that crashes, hangs or bloats the child is answered with format_invalid: the next request finds a fresh child, and
+ * the file is what was wrong.
+ */
+export function createInspectChild(options: PoolOptions): InspectChild {
+  const limits = { silenceMs: INSPECT_SILENCE_MS, memoryBytes: INSPECT_MEMORY_BYTES, ...options.limits }
+  const { request, ...keeper } = keepChild('inspect', options.entry ?? childEntry('inspect'), [], {
+    ...options,
+    limits,
+  })
+  let tail: Promise<unknown> = Promise.resolve()
+
+  /** One at a time, so that a death is blamed on the file that caused it. */
+  function inspect(what: string, body: RequestBody, requestOptions?: RequestOptions): Promise<unknown> {
+    const turn = tail.then(() => ask(what, body, requestOptions))
+    tail = turn.catch(() => {})
+    return turn
+  }
+
+  async function ask(what: string, body: RequestBody, requestOptions?: RequestOptions): Promise<unknown> {
+    await keeper.start()
+    try {
+      return await request(body, requestOptions)
+    } catch (error) {
+      const failure = AppError.from(error)
+      if (failure.code !== 'worker_crashed' && failure.code !== 'worker_timeout') throw failure
+      throw new AppError(
+        what === 'dataset' ? 'dataset_invalid' : 'format_invalid',
+        `The ${what} could not be read: ${failure.detail} Nothing was stored. Check that the file is whole.`,
+        { cause: failure.context['cause'] },
+        failure,
+      )
+    }
+  }
+
+  return {
+    ...keeper,
+    describe: async (files, requestOptions) =>
+      (await inspect('model', { type: 'describe', files }, requestOptions)) as ModelDescription,
+    plan: async (files, recipe, output, requestOptions) =>
+      (await inspect('model', { type: 'plan', files, recipe, output }, requestOptions)) as PlanDocument,
+    companions: async (main, requestOptions) =>
+      (await inspect('model', { type: 'companions', main }, requestOptions)) as string[],
+    describeDataset: async (path, requestOptions) =>
+      (await inspect('dataset', { type: 'describe-dataset', path }, requestOptions)) as DatasetDescription,
+  }
+}
