@@ -26,7 +26,7 @@ export const PACKED_SUFFIXES = {
   zeroPoint: '_zero_point',
 } as const
 
-const BIAS_NAME = /(^|[._])bias(_[a-z]+[0-9]*)?$|(^|[._])beta$/
+const BIAS_NAME = /(^|[._])bias(_[a-z0-9]+)*$|(^|[._])beta$/
 const NORM_NAME = /(^|[._0-9])(norm|layernorm|layer_norm|rmsnorm|groupnorm|batchnorm|ln|bn|gn)([._0-9]|$)/i
 const RUNNING_NAME = /(^|[._])(running_mean|running_var|num_batches_tracked|gamma)$/
 
