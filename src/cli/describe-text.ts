@@ -25,16 +25,21 @@ export function describeLines(description: ModelDescription): string[] {
     { title: 'DTYPE' },
     { title: 'SHAPE', maxWidth: 24 },
     { title: 'BYTES', align: 'right' },
-    { title: 'USED BY', maxWidth: 40 },
+    { title: summary.format === 'onnx' ? 'USED BY' : 'LOOKS LIKE' },
   ]
   const rows = tensors.map((tensor) => [
     tensor.name,
     tensor.dtype,
     shapeText(tensor.shape),
     bytesText(tensor.bytes),
-    tensor.locked?.detail ?? ([...new Set(tensor.uses.map(({ op }) => op))].join(', ') || 'nothing'),
+    tensor.locked?.detail ?? usesText(summary.format === 'onnx' ? tensor.uses.map(({ op }) => op) : tensor.roles),
   ])
   return [...facts.map(([name, value]) => `${name.padEnd(9)} ${printable(value)}`), '', ...tableLines(columns, rows)]
+}
+
+/** A file without a graph has no operators: there the role is guessed from shape and name. */
+function usesText(uses: string[]): string {
+  return [...new Set(uses)].join(', ') || 'nothing'
 }
 
 function valueText(value: { name: string; dtype: string; shape: (number | string)[] }): string {
@@ -53,7 +58,7 @@ export function planLines(plan: PlanDocument): string[] {
     { title: 'SHAPE', maxWidth: 20 },
     { title: 'BEFORE', align: 'right' },
     { title: 'AFTER', align: 'right' },
-    { title: 'WHAT AND WHY', maxWidth: 110 },
+    { title: 'WHAT AND WHY' },
   ]
   return [
     ...tableLines(columns, plan.tensors.map(planCells)),

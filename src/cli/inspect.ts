@@ -1,0 +1,30 @@
+// tensorpress inspect: what a model file holds. The file is read by the inspect child, as a server would.
+
+import { gatherThrough, withInspectChild } from './children.ts'
+import { type Command, type CommandLine, JSON_OPTION, MODEL_POSITIONAL } from './command.ts'
+import { describeLines } from './describe-text.ts'
+import { interruptible } from './interrupt.ts'
+
+export const command: Command = {
+  name: 'inspect',
+  summary: 'show what a model file holds',
+  description: [
+    'Format, inputs and outputs, metadata, and every tensor with its type, shape, bytes and use. Only structure is read, so it takes no longer for a large model.',
+  ],
+  positionals: [MODEL_POSITIONAL],
+  options: { json: JSON_OPTION },
+  examples: [
+    { line: 'tensorpress inspect model.onnx', meaning: 'a table for people' },
+    { line: 'tensorpress inspect llama/ --json | jq .parameterCount', meaning: 'a number for a script' },
+  ],
+  run: (args: CommandLine) =>
+    interruptible((signal) =>
+      withInspectChild(async (inspect) => {
+        const model = await gatherThrough(inspect, args.positionals[0]!, signal)
+        const description = await inspect.describe(model.files, { signal })
+        const text = args.given('json') ? JSON.stringify(description) : describeLines(description).join('\n')
+        process.stdout.write(`${text}\n`)
+        return 0
+      }),
+    ),
+}

@@ -1,0 +1,35 @@
+// tensorpress plan: what a recipe would do to each tensor and why. Nothing is computed or written.
+
+import { gatherThrough, withInspectChild } from './children.ts'
+import { type Command, type CommandLine, JSON_OPTION, MODEL_POSITIONAL, RECIPE_OPTION } from './command.ts'
+import { planLines } from './describe-text.ts'
+import { interruptible } from './interrupt.ts'
+import { outputTarget } from './output-files.ts'
+import { recipeOf } from './recipe-argument.ts'
+
+export const command: Command = {
+  name: 'plan',
+  summary: 'show what a recipe would do to each tensor and why',
+  description: [
+    'Sizes are exact: they follow from shapes. What only the data can tell (NaN in a weight, a value beyond fp16) is found by compress.',
+  ],
+  positionals: [MODEL_POSITIONAL],
+  options: { recipe: RECIPE_OPTION, json: JSON_OPTION },
+  examples: [
+    { line: 'tensorpress plan model.onnx --recipe int4', meaning: 'a table: what, why, bytes before and after' },
+    { line: 'tensorpress plan model.onnx --recipe my-recipe.yaml --json', meaning: 'the same as one JSON document' },
+  ],
+  async run(args: CommandLine) {
+    const { recipe, output } = await recipeOf(command, args)
+    return interruptible((signal) =>
+      withInspectChild(async (inspect) => {
+        const model = await gatherThrough(inspect, args.positionals[0]!, signal)
+        const { fileName } = await outputTarget(model, recipe.name, undefined)
+        const options = { externalData: 'auto' as const, shardBytes: null, ...output, fileName }
+        const plan = await inspect.plan(model.files, recipe, options, { signal })
+        process.stdout.write(`${args.given('json') ? JSON.stringify(plan) : planLines(plan).join('\n')}\n`)
+        return 0
+      }),
+    )
+  },
+}
