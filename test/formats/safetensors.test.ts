@@ -16,7 +16,7 @@ import { keepPlans, writeLayout } from '../support/write-layout.ts'
 const OUTPUT: OutputOptions = { externalData: 'auto', shardBytes: null, fileName: 'model.safetensors' }
 
 /** Header and data of written bytes, read with JSON.parse so that our own reader is not its own judge. */
-function parse(bytes: Uint8Array | undefined): { header: Record<string, never>; data: Buffer; dataStart: number } {
+function parse(bytes: Uint8Array | undefined): { header: Record<string, unknown>; data: Buffer; dataStart: number } {
   assert.ok(bytes)
   const buffer = Buffer.from(bytes)
   const dataStart = 8 + Number(buffer.readBigUInt64LE())
