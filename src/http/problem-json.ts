@@ -58,6 +58,9 @@ const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   shutting_down: 10,
 }
 
+/** Long enough for a client on a slow line to notice the answer and stop sending. */
+const LINGER_MS = 5000
+
 export const PROBLEM_TYPE = 'application/problem+json'
 
 export interface Problem {
@@ -99,14 +102,27 @@ export function sendProblem(response: Response, error: AppError, extra: Record<s
   if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter))
   const allowed = error.context['allowed']
   if (error.code === 'method_not_allowed' && Array.isArray(allowed)) response.set('Allow', allowed.join(', '))
-  // A body that nobody will read must not be taken for the next request of a kept-alive connection.
-  if (!response.req.complete) response.set('Connection', 'close')
+  if (!response.req.complete) endSoon(response)
   response.locals['errorCode'] = error.code
   response.set('Cache-Control', 'no-store')
   response
     .status(problem.status)
     .type(PROBLEM_TYPE)
     .send(JSON.stringify({ ...problem, ...extra }))
+}
+
+/**
+ * A refused body may be gigabytes long. Closing at once would make the client's kernel drop the answer unread, so the rest is
+ * thrown away for a while and then the connection ends.
+ */
+function endSoon(response: Response): void {
+  const request = response.req
+  request.resume()
+  const timer = setTimeout(() => {
+    if (!request.complete) request.socket.destroy()
+  }, LINGER_MS)
+  timer.unref()
+  request.once('close', () => clearTimeout(timer))
 }
 
 /** The last middleware. `report` gets what is a bug or a failure of the machine, whole. */
@@ -151,6 +167,9 @@ export function toAppError(thrown: unknown, limits: Limits): AppError {
     case 'request.size.invalid':
     case 'stream.encoding.set':
       return new AppError('request_invalid', `The body ended early: ${thrown.message}`, { path: 'body' }, thrown)
+  }
+  if (/^(Request (aborted|closed)|aborted)$/.test(thrown.message)) {
+    return new AppError('request_invalid', 'The client left before the body had ended.', { path: 'body' }, thrown)
   }
   if (status === 404) return new AppError('not_found', 'The file is no longer in the store.', {}, thrown)
   if (status === 412) {

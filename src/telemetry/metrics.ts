@@ -41,7 +41,7 @@ export const METRICS = {
     type: 'histogram',
     labels: ['stage'],
     buckets: JOB_SECONDS,
-    help: 'Stages of the compression: open, calibrate, encode, finish, measure; and validate.',
+    help: 'Wall time of each stage of a job, as in its report.',
   },
   job_attempts_total: { type: 'counter', labels: [], help: 'Attempts started; more than jobs when a child died.' },
   queue_depth: { type: 'gauge', labels: [], help: 'Jobs that wait.' },
@@ -92,8 +92,12 @@ export const METRICS = {
   requirements_total: { type: 'counter', labels: ['outcome'], help: 'Requirements judged. outcome: met, unmet.' },
   device_lost_total: { type: 'counter', labels: [], help: 'Times that the device was lost during work.' },
   worker_restarts_total: { type: 'counter', labels: [], help: 'Times that the GPU worker was started again.' },
+  child_deaths_total: {
+    type: 'counter',
+    labels: ['child', 'cause'],
+    help: 'Children that ended untold. cause: crashed, timeout, memory, device_lost.',
+  },
   worker_up: { type: 'gauge', labels: [], help: '1 while the GPU worker is ready.' },
-  worker_start_seconds: { type: 'gauge', labels: [], help: 'How long the last start of the GPU worker took.' },
   worker_resident_memory_bytes: {
     type: 'gauge',
     labels: ['child'],

@@ -1,0 +1,303 @@
+// /v1/jobs: create (durable when answered), list, describe, cancel. The event stream is in job-events.ts, what a finished
+// job gives in artifacts.ts and reports.ts.
+
+import { z } from 'zod'
+import { FINAL_STATES, type JobRequest, type JobView } from '../jobs/service.ts'
+import {
+  bytes,
+  component,
+  EXAMPLE_JOB_ID,
+  EXAMPLE_SHA256,
+  EXAMPLE_TIME,
+  errorObjectSchema,
+  mapPage,
+  pageQuery,
+  pageRequest,
+  pageSchema,
+  sha256,
+  storedFileSchema,
+  time,
+} from './components.ts'
+import type { HttpDeps } from './deps.ts'
+import { defined, outputInput, recipeInput, resolvedRecipeSchema } from './plans.ts'
+import { requestIdOf } from './request-context.ts'
+import { type HeaderDoc, parse, parseQuery, pathParam, type Route, sendJson } from './route.ts'
+
+export const JOB_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+
+const requirementInput = component(
+  'Requirement',
+  'What the artifact must keep to; judged on point estimates. Metrics but the ratios need a dataset or run on synthetic inputs.',
+  z.looseObject({
+    metric: z.enum(['top1', 'top5', 'f1', 'f1_macro', 'agreement', 'cosine', 'sqnr_db', 'mse']).optional(),
+    maxDrop: z.number().optional().meta({ description: 'Largest loss, absolute: 0.01 is one point.' }),
+    min: z.number().optional().meta({ description: 'Smallest value of the metric.' }),
+    maxSizeRatio: z.number().optional().meta({ description: 'Largest artifact bytes / model bytes.' }),
+    maxLatencyRatio: z.number().optional().meta({ description: 'Largest median latency, artifact / model.' }),
+  }),
+  { metric: 'top1', maxDrop: 0.01 },
+)
+
+export const requireInput = z.union([z.string().min(1), requirementInput, z.array(requirementInput)]).meta({
+  description: 'One requirement, several, or text such as `metric=top1,maxDrop=0.01`.',
+})
+
+const jobRequest = component(
+  'JobRequest',
+  'What to compress and how.',
+  z.strictObject({
+    model: sha256.meta({ description: 'Model id.' }),
+    recipe: recipeInput,
+    dataset: sha256.nullable().optional().meta({ description: 'Dataset id; absent: synthetic inputs.' }),
+    require: requireInput.optional(),
+    output: outputInput.optional(),
+    validate: z
+      .boolean()
+      .optional()
+      .meta({ description: 'false: the artifact is neither measured nor validated. Default: true.' }),
+  }),
+  { model: EXAMPLE_SHA256, recipe: 'int8', require: { metric: 'top1', maxDrop: 0.01 } },
+)
+
+export const jobSchema = component(
+  'Job',
+  'One compression. `stage` and `progress` are null unless it runs.',
+  z.object({
+    id: z.string(),
+    state: z.enum(JOB_STATES),
+    stage: z.enum(['opening', 'calibrating', 'encoding', 'measuring', 'validating', 'publishing']).nullable(),
+    progress: z.object({ doneBytes: bytes, totalBytes: bytes, tensor: z.string().nullable() }).nullable(),
+    attempt: z.int().meta({ description: '1 for the first; grows only when a child process died under the job.' }),
+    model: sha256,
+    dataset: sha256.nullable(),
+    recipe: resolvedRecipeSchema,
+    output: z.record(z.string(), z.unknown()),
+    require: z.unknown(),
+    validate: z.boolean(),
+    artifact: z
+      .object({
+        files: z.array(storedFileSchema),
+        requirementMet: z.boolean().nullable().meta({ description: 'null: none was set.' }),
+        reused: z.boolean().meta({ description: 'true: the artifact was in the store already.' }),
+      })
+      .nullable(),
+    reportSha256: sha256.nullable(),
+    error: errorObjectSchema.nullable(),
+    createdAt: time,
+    startedAt: time.nullable(),
+    finishedAt: time.nullable(),
+    links: z.object({
+      self: z.string(),
+      events: z.string(),
+      report: z.string().nullable(),
+      artifact: z.string().nullable(),
+      artifacts: z.string().nullable(),
+    }),
+  }),
+  {
+    id: EXAMPLE_JOB_ID,
+    state: 'running',
+    stage: 'encoding',
+    progress: { doneBytes: 4194304, totalBytes: 10822323, tensor: 'conv2d_12.w_0' },
+    attempt: 1,
+    model: EXAMPLE_SHA256,
+    dataset: null,
+    recipe: {
+      version: 1,
+      name: 'fp16',
+      steps: [
+        {
+          method: 'cast',
+          params: { dtype: 'fp16' },
+          select: { names: ['**'], exclude: [], roles: ['matmul', 'gemm', 'conv'], minElements: 128 },
+        },
+      ],
+    },
+    output: {},
+    require: null,
+    validate: true,
+    artifact: null,
+    reportSha256: null,
+    error: null,
+    createdAt: EXAMPLE_TIME,
+    startedAt: EXAMPLE_TIME,
+    finishedAt: null,
+    links: {
+      self: `/v1/jobs/${EXAMPLE_JOB_ID}`,
+      events: `/v1/jobs/${EXAMPLE_JOB_ID}/events`,
+      report: null,
+      artifact: null,
+      artifacts: null,
+    },
+  },
+)
+
+const jobPageSchema = pageSchema('JobPage', jobSchema)
+
+const listQuery = pageQuery.extend({
+  state: z.enum(JOB_STATES).optional(),
+  model: sha256.optional().meta({ description: 'Only jobs of this model.' }),
+})
+
+/** Printable ASCII, as RFC draft "Idempotency-Key" has it in practice; long enough for a UUID with a prefix. */
+const idempotencyKey = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,255}$/, 'expected 1 to 255 printable characters without spaces')
+  .optional()
+
+export function jobBody(view: JobView): z.output<typeof jobSchema> {
+  const { modelId, datasetId, ...rest } = view
+  const self = `/v1/jobs/${view.id}`
+  const files = view.artifact?.files.length ?? 0
+  return {
+    ...rest,
+    output: { ...view.output },
+    model: modelId,
+    dataset: datasetId,
+    links: {
+      self,
+      events: `${self}/events`,
+      report: view.reportSha256 === null ? null : `${self}/report`,
+      artifact: files === 1 ? `${self}/artifact` : null,
+      artifacts: files > 0 ? `${self}/artifacts` : null,
+    },
+  }
+}
+
+/** The service's form of a client's request; what is absent stays absent. */
+export function toJobRequest(body: z.output<typeof jobRequest>): JobRequest {
+  const output = defined(body.output)
+  return {
+    modelId: body.model,
+    recipe: body.recipe,
+    ...(body.dataset === undefined ? {} : { datasetId: body.dataset }),
+    ...(body.require === undefined ? {} : { require: body.require }),
+    ...(output === undefined ? {} : { output }),
+    ...(body.validate === undefined ? {} : { validate: body.validate }),
+  }
+}
+
+export const jobId = { description: 'Job id.', example: EXAMPLE_JOB_ID }
+export const JOB_ERRORS = [
+  'recipe_invalid',
+  'not_found',
+  'idempotency_key_reused',
+  'queue_full',
+  'disk_full',
+  'store_failed',
+  'shutting_down',
+] as const
+export const ACCEPTED_HEADERS: Record<string, HeaderDoc> = {
+  Location: { description: 'Path of the job.', example: `/v1/jobs/${EXAMPLE_JOB_ID}` },
+}
+export const IDEMPOTENCY_HEADER: Record<string, HeaderDoc> = {
+  'Idempotency-Key': {
+    description: 'The same key with the same body gives the same job, with another body an error.',
+    example: 'release-42-int8',
+  },
+}
+
+export function readIdempotencyKey(header: string | undefined): string | null {
+  return (
+    parse(z.object({ 'Idempotency-Key': idempotencyKey }), { 'Idempotency-Key': header }, 'header')[
+      'Idempotency-Key'
+    ] ?? null
+  )
+}
+
+export function jobRoutes({ service }: HttpDeps): Route[] {
+  return [
+    {
+      method: 'post',
+      path: '/v1/jobs',
+      operationId: 'createJob',
+      tag: 'Jobs',
+      summary: 'Compress a stored model',
+      description:
+        'The job is on disk when this answers, and survives a crash of any process. An artifact that exists for the same model, recipe, output options and version is used again.',
+      headers: IDEMPOTENCY_HEADER,
+      body: { description: 'Model, recipe and requirement.', content: { 'application/json': { schema: jobRequest } } },
+      responses: {
+        202: {
+          description: 'Accepted.',
+          content: { 'application/json': { schema: jobSchema } },
+          headers: {
+            ...ACCEPTED_HEADERS,
+            'Idempotency-Replayed': { description: '`true` when the key was seen before and this is that job.' },
+          },
+        },
+      },
+      errors: ['request_invalid', 'content_type_unsupported', 'body_too_large', 'feature_unsupported', ...JOB_ERRORS],
+      async handle(request, response) {
+        const body = parse(jobRequest, request.body, 'body')
+        const key = readIdempotencyKey(request.get('idempotency-key'))
+        const { job, replayed } = await service.jobs.create(toJobRequest(body), {
+          idempotencyKey: key,
+          requestId: requestIdOf(response),
+        })
+        response.locals['jobId'] = job.id
+        if (replayed) response.set('Idempotency-Replayed', 'true')
+        response.location(`/v1/jobs/${job.id}`)
+        sendJson(response, 202, jobBody(job))
+      },
+    },
+    {
+      method: 'get',
+      path: '/v1/jobs',
+      operationId: 'listJobs',
+      tag: 'Jobs',
+      summary: 'List jobs',
+      query: listQuery,
+      responses: { 200: { description: 'A page.', content: { 'application/json': { schema: jobPageSchema } } } },
+      errors: ['request_invalid'],
+      async handle(request, response) {
+        const query = parseQuery(listQuery, request)
+        const page = await service.jobs.list({
+          ...pageRequest(query),
+          state: query.state ?? null,
+          modelId: query.model ?? null,
+        })
+        sendJson(response, 200, mapPage(page, jobBody))
+      },
+    },
+    {
+      method: 'get',
+      path: '/v1/jobs/{id}',
+      operationId: 'getJob',
+      tag: 'Jobs',
+      summary: 'State of a job',
+      params: { id: jobId },
+      responses: {
+        200: {
+          description: 'The job.',
+          content: { 'application/json': { schema: jobSchema } },
+          headers: {
+            'Retry-After': { description: 'Seconds to wait before asking again, while the job is not final.' },
+          },
+        },
+      },
+      errors: ['not_found'],
+      async handle(request, response) {
+        const job = await service.jobs.get(pathParam(request, 'id'))
+        if (!FINAL_STATES.includes(job.state)) response.set('Retry-After', '1')
+        sendJson(response, 200, jobBody(job))
+      },
+    },
+    {
+      method: 'delete',
+      path: '/v1/jobs/{id}',
+      operationId: 'cancelJob',
+      tag: 'Jobs',
+      summary: 'Cancel a job',
+      description: 'Answers when the job has stopped, within about a second. A job that is final cannot be cancelled.',
+      params: { id: jobId },
+      responses: {
+        200: { description: 'The cancelled job.', content: { 'application/json': { schema: jobSchema } } },
+      },
+      errors: ['not_found', 'conflict', 'store_failed'],
+      async handle(request, response) {
+        sendJson(response, 200, jobBody(await service.jobs.cancel(pathParam(request, 'id'))))
+      },
+    },
+  ]
+}

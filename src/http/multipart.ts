@@ -1,0 +1,125 @@
+// Multipart bodies through multer with a storage engine of our own: files go straight into an Upload (which hashes and
+// stores them), small texts into fields. Entry: receiveMultipart. The first error wins and is thrown at once, without
+// waiting for the rest of a body that may be gigabytes.
+
+import type { Readable } from 'node:stream'
+import type { Request, Response } from 'express'
+import multer from 'multer'
+import type { Limits } from '../config.ts'
+import { AppError } from '../errors.ts'
+
+export interface MultipartRules {
+  /** Parts with a file name, by part name: called in the order of the body, one after the other. */
+  files: Record<string, (fileName: string, stream: Readable) => Promise<void>>
+  /** Text parts that may come, each at most once, as text or as a small file. */
+  fields: readonly string[]
+}
+
+/** Field names of this API are short; what is longer is an attack on the parser. */
+const MAX_FIELD_NAME_BYTES = 100
+/** Header lines of one part: Content-Disposition, Content-Type and few others. */
+const MAX_PART_HEADERS = 16
+
+/** Resolves with the text fields. Throws request_invalid, content_type_unsupported, body_too_large, and what `files` throws. */
+export function receiveMultipart(
+  request: Request,
+  response: Response,
+  limits: Limits,
+  rules: MultipartRules,
+): Promise<Record<string, string>> {
+  if (!request.is('multipart/form-data')) {
+    throw new AppError(
+      'content_type_unsupported',
+      `This call takes multipart/form-data, not ${request.get('content-type') ?? 'a body without Content-Type'}.`,
+      { allowed: ['multipart/form-data'] },
+    )
+  }
+  const fields: Record<string, string> = {}
+  return new Promise((resolve, reject) => {
+    const takeField = (name: string, value: unknown) => {
+      if (!rules.fields.includes(name)) throw unknownPart(name, rules)
+      if (typeof value !== 'string' || Object.hasOwn(fields, name)) {
+        throw new AppError('request_invalid', `Part "${name}" must be one text; it comes twice or is nested.`, {
+          path: name,
+        })
+      }
+      fields[name] = value
+    }
+    // Files are handed on in the order of the body, although the parser may announce one before the last is on disk.
+    let earlier: Promise<void> = Promise.resolve()
+    let failure: unknown = null
+    const storage: multer.StorageEngine = {
+      _handleFile(_request, file, done) {
+        const take = rules.files[file.fieldname]
+        const work = failure
+          ? Promise.reject(failure)
+          : take
+            ? earlier.then(() => take(file.originalname, file.stream))
+            : rules.fields.includes(file.fieldname)
+              ? readText(file.stream, file.fieldname, limits).then((text) => takeField(file.fieldname, text))
+              : Promise.reject(unknownPart(file.fieldname, rules))
+        earlier = work.catch(() => {})
+        work.then(
+          () => done(null, {}),
+          (error: unknown) => {
+            failure ??= error
+            reject(failure)
+            file.stream.resume()
+            done(error)
+          },
+        )
+      },
+      // The owner of the Upload discards it as a whole.
+      _removeFile: (_request, _file, done) => done(null),
+    }
+    const parse = multer({
+      storage,
+      preservePath: true,
+      defParamCharset: 'utf8',
+      limits: {
+        fileSize: limits.uploadBytes,
+        files: limits.uploadParts,
+        fields: rules.fields.length,
+        fieldSize: limits.jsonBytes,
+        fieldNameSize: MAX_FIELD_NAME_BYTES,
+        headerPairs: MAX_PART_HEADERS,
+      },
+    }).any()
+    parse(request, response, (error: unknown) => {
+      if (error) return reject(error)
+      try {
+        for (const [name, value] of Object.entries((request.body ?? {}) as Record<string, unknown>)) {
+          takeField(name, value)
+        }
+        resolve(fields)
+      } catch (cause) {
+        reject(cause)
+      }
+    })
+  })
+}
+
+function unknownPart(name: string, rules: MultipartRules): AppError {
+  const allowed = [...Object.keys(rules.files), ...rules.fields]
+  return new AppError('request_invalid', `Part "${name}" is unknown; this call takes ${allowed.join(', ')}.`, {
+    path: name,
+    allowed,
+  })
+}
+
+async function readText(stream: Readable, name: string, limits: Limits): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of stream as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > limits.jsonBytes) {
+      throw new AppError('body_too_large', `Part "${name}" is larger than ${limits.jsonBytes} bytes.`, {
+        limit: 'jsonBytes',
+        allowed: limits.jsonBytes,
+        requested: size,
+      })
+    }
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

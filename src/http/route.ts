@@ -1,0 +1,95 @@
+// One route: what it takes, what it answers, and its handler, in one value. app.ts mounts the list, openapi.ts describes the
+// same list, so the two cannot differ. `parse` checks a client's value against its zod schema and names the bad field.
+
+import type { Request, Response } from 'express'
+import type { z } from 'zod'
+import { AppError, type ErrorCode } from '../errors.ts'
+
+/** A body in one media type. `schema` null: bytes. `input`: described as what a client may send, defaults left out. */
+export interface MediaDoc {
+  schema: z.ZodType | null
+  example?: unknown
+}
+
+export interface HeaderDoc {
+  description: string
+  schema?: Record<string, unknown>
+  example?: string | number
+}
+
+export interface ResponseDoc {
+  description: string
+  content?: Record<string, MediaDoc>
+  headers?: Record<string, HeaderDoc>
+}
+
+export interface Route {
+  method: 'get' | 'post' | 'put' | 'delete'
+  /** OpenAPI template. A parameter listed in `pathLike` may hold `/`. */
+  path: string
+  pathLike?: string
+  operationId: string
+  tag: 'Models' | 'Datasets' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
+  summary: string
+  description?: string
+  params?: Record<string, { description: string; example: string }>
+  query?: z.ZodObject
+  headers?: Record<string, HeaderDoc>
+  body?: { description: string; content: Record<string, MediaDoc> }
+  responses: Record<number, ResponseDoc>
+  /** Codes that this route can answer with, beyond those that every route can. */
+  errors: ErrorCode[]
+  handle(request: Request, response: Response): Promise<void> | void
+}
+
+/** Codes that any route can answer with. */
+export const COMMON_ERRORS: readonly ErrorCode[] = ['origin_forbidden', 'method_not_allowed', 'internal']
+
+/** /v1/jobs/{id}/artifacts/{name} -> /v1/jobs/:id/artifacts/*name when `name` may hold slashes. */
+export function expressPath(route: Pick<Route, 'path' | 'pathLike'>): string {
+  return route.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => (name === route.pathLike ? `*${name}` : `:${name}`))
+}
+
+/** The decoded value of a path parameter; one that may hold slashes is joined again. */
+export function pathParam(request: Request, name: string): string {
+  const value = request.params[name] as string | string[] | undefined
+  return Array.isArray(value) ? value.join('/') : (value ?? '')
+}
+
+/** Throws request_invalid; `context.path` is the place and the field, such as `body.require[0].metric`. */
+export function parse<T>(schema: z.ZodType<T>, value: unknown, place: 'body' | 'query' | 'header' | 'path'): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const issues = result.error.issues.map((issue) => {
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys : [null]
+    return keys.map((key) => ({
+      path: [...issue.path, ...(key === null ? [] : [key])].reduce<string>(
+        (text, part) => (typeof part === 'number' ? `${text}[${part}]` : `${text}.${String(part)}`),
+        place,
+      ),
+      message: key === null ? issue.message : 'unknown field',
+    }))
+  })
+  const all = issues.flat()
+  const first = all[0]!
+  throw new AppError('request_invalid', `${first.path}: ${first.message}`, { path: first.path, issues: all })
+}
+
+/** Query objects refuse unknown fields, so that a misspelt filter is not silently ignored. */
+export function parseQuery<T extends z.ZodObject>(schema: T, request: Request): z.output<T> {
+  return parse(schema.strict() as unknown as z.ZodType<z.output<T>>, { ...request.query }, 'query')
+}
+
+/** Aborts when the client is gone before the response has been sent. */
+export function clientSignal(response: Response): AbortSignal {
+  const controller = new AbortController()
+  response.once('close', () => {
+    if (!response.writableFinished) controller.abort()
+  })
+  return controller.signal
+}
+
+export function sendJson(response: Response, status: number, body: unknown): void {
+  if (!response.hasHeader('Cache-Control')) response.set('Cache-Control', 'no-store')
+  response.status(status).type('application/json').send(JSON.stringify(body))
+}

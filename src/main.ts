@@ -1,0 +1,76 @@
+// The server: configuration, metrics and service are made here and handed down; then it listens, says where and on what, and
+// ends cleanly on a signal. Entry: serve, called by `tensorpress serve`.
+
+import { loadConfig, type ServeOptions } from './config.ts'
+import { createApp } from './http/app.ts'
+import { closeServer, listen } from './http/server.ts'
+import { UploadGate } from './http/upload-gate.ts'
+import { createService } from './jobs/create-service.ts'
+import { createLog } from './telemetry/log.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+import { serviceHooks } from './telemetry/service-hooks.ts'
+import { announce } from './telemetry/start-banner.ts'
+import { VERSION } from './version.ts'
+
+/** A drain that hangs must not keep the process: what is left after this is cut off. */
+const EXIT_GRACE_MS = 2000
+
+/** Resolves with the exit code once the server has drained after SIGTERM or SIGINT. Throws `usage`, store errors. */
+export async function serve(options: ServeOptions = {}): Promise<number> {
+  const config = loadConfig(process.env, options)
+  const { limits } = config
+  const log = createLog(config.logLevel)
+  const metrics = createMetrics(VERSION)
+  const stop = stopSignal()
+  const service = await createService({
+    dataDir: config.dataDir,
+    device: config.device,
+    limits: {
+      maxUploadBytes: limits.uploadBytes,
+      maxModelFiles: limits.uploadParts,
+      maxTensors: limits.tensors,
+      maxQueuedJobs: limits.queueLength,
+      minFreeBytes: limits.diskFloorBytes,
+      drainGraceMs: config.drainSeconds * 1000,
+    },
+    log,
+    hooks: serviceHooks(metrics),
+  })
+  const app = createApp({ config, service, metrics, log, gate: new UploadGate(limits, metrics) })
+  const { server, url } = await listen(app, config).catch(async (error: unknown) => {
+    await service.close()
+    throw error
+  })
+  log.info({ url, data_dir: config.dataDir, version: VERSION }, 'listening')
+  await announce(service, url, log, stop.promise)
+  const signal = await stop.promise
+  log.info({ signal, drain_seconds: config.drainSeconds }, 'draining')
+  // Until the job in work has ended, clients may still ask for it; only then the door closes.
+  await service.close()
+  await closeServer(server)
+  log.info({}, 'stopped')
+  stop.release()
+  setTimeout(() => process.exit(0), EXIT_GRACE_MS).unref()
+  return 0
+}
+
+const EXIT_STATUS = { SIGINT: 130, SIGTERM: 143 } as const
+
+/** The first SIGINT or SIGTERM; a second one ends the process at once. */
+function stopSignal(): { promise: Promise<NodeJS.Signals>; release: () => void } {
+  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
+  let seen = false
+  const onSignal = (name: NodeJS.Signals) => {
+    if (seen) process.exit(EXIT_STATUS[name as keyof typeof EXIT_STATUS])
+    seen = true
+    resolve(name)
+  }
+  const names = Object.keys(EXIT_STATUS) as NodeJS.Signals[]
+  for (const name of names) process.on(name, onSignal)
+  return {
+    promise,
+    release() {
+      for (const name of names) process.off(name, onSignal)
+    },
+  }
+}
