@@ -131,11 +131,8 @@ function toOrt({ dtype, dims, data }: InputTensor): ort.Tensor {
       return make(new Float32Array(buffer, byteOffset, elements))
     case 'f64':
       return make(new Float64Array(buffer, byteOffset, elements))
-    case 'f16': {
-      const bits = new Uint16Array(buffer, byteOffset, elements)
-      const Half: unknown = Reflect.get(globalThis, 'Float16Array')
-      return make(typeof Half === 'function' ? Reflect.construct(Half, [buffer, byteOffset, elements]) : bits)
-    }
+    case 'f16':
+      return make(Reflect.construct(Reflect.get(globalThis, 'Float16Array'), [buffer, byteOffset, elements]))
     case 'i8':
       return make(new Int8Array(buffer, byteOffset, elements))
     case 'i16':
@@ -165,19 +162,9 @@ function fromOrt(tensor: ort.Tensor): OutputTensor {
 
 function toNumbers(dtype: DType, data: ort.Tensor['data']): Float32Array | Float64Array {
   if (data instanceof Float32Array || data instanceof Float64Array) return data
-  // onnxruntime hands float16 out as bit patterns where the runtime has no Float16Array.
-  if (dtype === 'f16' && data instanceof Uint16Array) return Float32Array.from(data, float16BitsToNumber)
+  // float16 crosses as Float16Array, which Node has from 24 on and TypeScript's es2024 library does not name.
   if (dtype === 'f16') return Float32Array.from(data as unknown as Iterable<number>)
   const values = new Float64Array(data.length)
   for (let i = 0; i < values.length; i++) values[i] = Number(data[i])
   return values
-}
-
-/** IEEE 754 binary16: sign, 5 exponent bits (bias 15), 10 fraction bits. */
-function float16BitsToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1
-  const exponent = (bits >> 10) & 31
-  const fraction = bits & 1023
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
 }

@@ -12,6 +12,9 @@ import type { ClassificationResult, RegressionResult } from './validation.ts'
 /** Labelled items held in memory (decisions and ranks of both models: 24 bytes each). */
 export const MAX_LABELLED_ITEMS = 20_000_000
 
+/** Class ids at or above this are not class ids (row numbers, hashes): tables of that size would fill the memory. */
+const MAX_CLASS_IDS = 1_000_000
+
 /** How an output answers the labels. stride: distance between the scores of one item (1, or H*W for [N, C, H, W]). */
 type Fit =
   | { kind: 'scores'; index: number; classes: number; stride: number }
@@ -144,9 +147,18 @@ export class LabelScorer {
     const decide = (value: number) => (isId ? value : Number(value > threshold))
     const before = Int32Array.from(this.#before.values, decide)
     const after = Int32Array.from(this.#after.values, decide)
+    checkLabelRange({ kind: 'classes', shape: [ids.length], values: ids }, MAX_CLASS_IDS)
     let classes = 2
-    for (const list of [ids, before, after]) for (const id of list) classes = Math.max(classes, id + 1)
-    checkLabelRange({ kind: 'classes', shape: [ids.length], values: ids }, classes)
+    const possible = (id: number) => id >= 0 && id < MAX_CLASS_IDS
+    for (const list of [ids, before, after])
+      for (const id of list) if (possible(id)) classes = Math.max(classes, id + 1)
+    if (![before, after].every((list) => list.every(possible))) {
+      // An id that no label can have (negative, huge) becomes one more class, which is never right.
+      for (const list of [before, after]) {
+        for (const [i, id] of list.entries()) if (!possible(id)) list[i] = classes
+      }
+      classes++
+    }
     const rule = isId ? 'class id output' : `value above ${threshold}`
     return compareClassifiers(
       {

@@ -3,10 +3,11 @@
 
 import type { DType } from '../tensor/dtype.ts'
 
+/** An input as the model declares it; strings and numbers below 1 are dynamic. */
 export interface InputInfo {
   name: string
   dtype: DType
-  shape: readonly (number | string)[]
+  shape: (number | string)[]
 }
 
 /** Concrete dims by input name. */
