@@ -17,3 +17,9 @@ export async function openModel(files: SourceFile[]): Promise<ModelReader> {
   const format = await recogniseModel(files)
   return format.open(files)
 }
+
+/** Names of the further files that a main file refers to, relative to its folder. Throws as recogniseModel and the format do. */
+export async function modelCompanions(main: SourceFile): Promise<string[]> {
+  const format = await recogniseModel([main])
+  return format.companions ? format.companions(main) : []
+}

@@ -64,6 +64,10 @@ export const onnx: ModelFormat = {
     const startsWithVersion = head[0] === 0x08
     return (startsWithVersion ? 40 : 10) + Math.min(fields, 10) + (named ? 40 : 0)
   },
+  async companions(main) {
+    const { onnxCompanions } = await import('./reader.ts')
+    return onnxCompanions(main)
+  },
   async open(files) {
     const { openOnnx } = await import('./reader.ts')
     return openOnnx(files)

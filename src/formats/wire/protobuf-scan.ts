@@ -1,0 +1,466 @@
+// Walks a protobuf file with its message descriptors and copies all of it but the long fields ("payloads"), which it only
+// locates. Entry: scanSkeleton. See protobuf.ts for what a skeleton is. Everything that a decoder would trust is checked
+// here: wire types, lengths, UTF-8, nesting, repeated singular messages.
+
+import { isUtf8 } from 'node:buffer'
+import { type DescField, type DescMessage, ScalarType } from '@bufbuild/protobuf'
+import { AppError } from '../../errors.ts'
+import type { ByteSource } from './byte-source.ts'
+import { encodePayloadMarker, PAYLOAD_FIELD, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT } from './protobuf.ts'
+
+/** Nesting of messages, the root being 1. Equal to the default limit of the protobuf runtimes that will read the artifact. */
+export const MAX_MESSAGE_DEPTH = 100
+
+/**
+ * Structure without payloads. 100,000 nodes with names take about 20 MiB; the largest exported transformers seen stay below
+ * 10 MiB. It bounds the memory of the decoded model (roughly ten times as much).
+ */
+export const MAX_STRUCTURE_BYTES = 64 * 1024 * 1024
+
+/** Fields and packed elements outside of payloads: each becomes a JavaScript value of up to some hundred bytes. */
+export const MAX_STRUCTURE_FIELDS = 6_000_000
+
+/** Payloads up to this size stay in the skeleton: small constants (shapes, scalars) are read during analysis. */
+export const INLINE_PAYLOAD_BYTES = 1024
+
+/** A long field: a range of the file, or gathered bytes when it was written in pieces. `field` is its number. */
+export type ScannedPayload =
+  | { kind: 'range'; field: number; offsetBytes: number; lengthBytes: number }
+  | { kind: 'bytes'; field: number; bytes: Uint8Array }
+
+export interface Skeleton {
+  bytes: Uint8Array<ArrayBuffer>
+  payloads: ScannedPayload[]
+}
+
+/**
+ * Which fields are payloads. 'always': fixed-width numbers, taken out whatever their size and however they are packed, so
+ * that their bits never pass through JavaScript numbers. 'large': taken out when longer than INLINE_PAYLOAD_BYTES.
+ */
+export type PayloadRule = (message: DescMessage, field: DescField) => 'always' | 'large' | null
+
+interface FieldFacts {
+  field: DescField
+  rule: 'always' | 'large' | null
+  message: DescMessage | null
+  /** Wire type of one value. */
+  wire: number
+  packable: boolean
+  repeated: boolean
+  isString: boolean
+}
+
+function wireTypeOf(scalar: ScalarType): number {
+  switch (scalar) {
+    case ScalarType.STRING:
+    case ScalarType.BYTES:
+      return WIRE_LENGTH
+    case ScalarType.DOUBLE:
+    case ScalarType.FIXED64:
+    case ScalarType.SFIXED64:
+      return WIRE_FIXED64
+    case ScalarType.FLOAT:
+    case ScalarType.FIXED32:
+    case ScalarType.SFIXED32:
+      return WIRE_FIXED32
+    default:
+      return WIRE_VARINT
+  }
+}
+
+function factsOf(message: DescMessage, field: DescField, rule: PayloadRule): FieldFacts {
+  const repeated = field.fieldKind === 'list'
+  const child = field.message ?? null
+  const wire = child ? WIRE_LENGTH : field.scalar === undefined ? WIRE_VARINT : wireTypeOf(field.scalar)
+  return {
+    field,
+    rule: rule(message, field),
+    message: child,
+    wire,
+    packable: repeated && wire !== WIRE_LENGTH,
+    repeated,
+    isString: field.scalar === ScalarType.STRING,
+  }
+}
+
+class FieldTable {
+  readonly #rule: PayloadRule
+  readonly #byMessage = new Map<DescMessage, Map<number, FieldFacts>>()
+
+  constructor(rule: PayloadRule) {
+    this.#rule = rule
+  }
+
+  fields(message: DescMessage): Map<number, FieldFacts> {
+    let table = this.#byMessage.get(message)
+    if (!table) {
+      table = new Map(message.fields.map((field) => [field.number, factsOf(message, field, this.#rule)]))
+      this.#byMessage.set(message, table)
+    }
+    return table
+  }
+}
+
+/** A buffer that grows to MAX_STRUCTURE_BYTES and not further. */
+class StructureBuffer {
+  bytes: Uint8Array<ArrayBuffer> = new Uint8Array(1024)
+  length = 0
+  readonly #file: string
+
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  reserve(count: number): void {
+    const needed = this.length + count
+    if (needed <= this.bytes.length) return
+    if (needed > MAX_STRUCTURE_BYTES) {
+      throw new AppError(
+        'limit_exceeded',
+        `"${this.#file}" holds more than ${MAX_STRUCTURE_BYTES} bytes of structure outside of its tensor bytes`,
+        { file: this.#file, limit: 'MAX_STRUCTURE_BYTES', allowed: MAX_STRUCTURE_BYTES, requested: needed },
+      )
+    }
+    const grown = new Uint8Array(Math.min(MAX_STRUCTURE_BYTES, Math.max(needed, this.bytes.length * 2)))
+    grown.set(this.bytes.subarray(0, this.length))
+    this.bytes = grown
+  }
+
+  byte(value: number): void {
+    this.reserve(1)
+    this.bytes[this.length++] = value
+  }
+
+  varint(value: number): void {
+    let rest = value
+    while (rest > 127) {
+      this.byte((rest % 128) + 128)
+      rest = Math.floor(rest / 128)
+    }
+    this.byte(rest)
+  }
+
+  /** Leaves room for a length; patchLength fills it with a varint padded to four bytes, which every decoder accepts. */
+  reserveLength(): number {
+    this.reserve(4)
+    const at = this.length
+    this.length += 4
+    return at
+  }
+
+  patchLength(at: number): void {
+    const length = this.length - at - 4
+    this.bytes[at] = (length & 0x7f) | 0x80
+    this.bytes[at + 1] = ((length >>> 7) & 0x7f) | 0x80
+    this.bytes[at + 2] = ((length >>> 14) & 0x7f) | 0x80
+    this.bytes[at + 3] = (length >>> 21) & 0x7f
+  }
+}
+
+/** Payload fields seen so far in one message, by field number. */
+interface Collected {
+  range: { offsetBytes: number; lengthBytes: number } | null
+  /** Elements of a field that was written in pieces, in order. */
+  gathered: StructureBuffer | null
+  /** Set when a part of the field went into the skeleton, so that order would be lost if another part were taken out. */
+  inStructure: boolean
+}
+
+class Scanner {
+  readonly #source: ByteSource
+  readonly #table: FieldTable
+  readonly out: StructureBuffer
+  readonly payloads: ScannedPayload[] = []
+  #fieldCount = 0
+
+  constructor(source: ByteSource, rule: PayloadRule) {
+    this.#source = source
+    this.#table = new FieldTable(rule)
+    this.out = new StructureBuffer(source.name)
+  }
+
+  #invalid(what: string, offsetBytes: number): AppError {
+    return new AppError('format_invalid', `"${this.#source.name}", byte ${offsetBytes}: ${what}`, {
+      file: this.#source.name,
+      offsetBytes,
+    })
+  }
+
+  #count(fields: number): void {
+    this.#fieldCount += fields
+    if (this.#fieldCount > MAX_STRUCTURE_FIELDS) {
+      throw new AppError(
+        'limit_exceeded',
+        `"${this.#source.name}" holds more than ${MAX_STRUCTURE_FIELDS} fields outside of its tensor bytes`,
+        {
+          file: this.#source.name,
+          limit: 'MAX_STRUCTURE_FIELDS',
+          allowed: MAX_STRUCTURE_FIELDS,
+          requested: this.#fieldCount,
+        },
+      )
+    }
+  }
+
+  /** A varint whose value must be exact: a tag or a length. */
+  #varint(end: number): number {
+    const start = this.#source.position
+    let value = 0
+    let scale = 1
+    for (let i = 0; i < 10; i++) {
+      if (this.#source.position >= end) throw this.#cut('a varint', start, end)
+      const byte = this.#source.byte()
+      value += (byte & 0x7f) * scale
+      scale *= 128
+      if (byte < 0x80) return value
+    }
+    throw this.#invalid('a varint is longer than 10 bytes', start)
+  }
+
+  /** The bytes end before the field does: truncation at the end of the file, a lying length inside. */
+  #cut(what: string, start: number, end: number, needed?: number): AppError {
+    const want = needed === undefined ? '' : ` of ${needed} bytes`
+    if (end >= this.#source.sizeBytes) {
+      return new AppError(
+        'format_truncated',
+        `"${this.#source.name}" ends at byte ${this.#source.sizeBytes}, inside ${what}${want} that starts at byte ${start}`,
+        { file: this.#source.name, offsetBytes: start, sizeBytes: this.#source.sizeBytes },
+      )
+    }
+    return this.#invalid(`${what}${want} reaches beyond byte ${end}, where its message ends`, start)
+  }
+
+  #copy(lengthBytes: number): void {
+    this.out.reserve(lengthBytes)
+    this.#source.bytes(this.out.bytes.subarray(this.out.length, this.out.length + lengthBytes))
+    this.out.length += lengthBytes
+  }
+
+  scanMessage(message: DescMessage, end: number, depth: number): void {
+    if (depth > MAX_MESSAGE_DEPTH) {
+      throw new AppError(
+        'limit_exceeded',
+        `"${this.#source.name}", byte ${this.#source.position}: messages are nested deeper than ${MAX_MESSAGE_DEPTH}`,
+        { file: this.#source.name, limit: 'MAX_MESSAGE_DEPTH', allowed: MAX_MESSAGE_DEPTH, requested: depth },
+      )
+    }
+    const fields = this.#table.fields(message)
+    const singular = new Set<number>()
+    const collected = new Map<number, Collected>()
+    while (this.#source.position < end) {
+      const tagStart = this.#source.position
+      const tag = this.#varint(end)
+      const number = Math.floor(tag / 8)
+      const wire = tag % 8
+      if (number === 0 || number > PAYLOAD_FIELD) throw this.#invalid(`field number ${number} is not legal`, tagStart)
+      if (number === PAYLOAD_FIELD) throw this.#invalid(`field number ${number} is reserved`, tagStart)
+      this.#count(1)
+      const facts = fields.get(number)
+      if (!facts) {
+        this.out.varint(tag)
+        this.#scanUnknown(wire, tagStart, end)
+        continue
+      }
+      if (wire !== facts.wire && !(facts.packable && wire === WIRE_LENGTH)) {
+        throw this.#invalid(`${message.name}.${facts.field.name} has wire type ${wire}, not ${facts.wire}`, tagStart)
+      }
+      if (facts.message) {
+        const length = this.#length(`${message.name}.${facts.field.name}`, end)
+        if (!facts.repeated) {
+          if (singular.has(number)) throw this.#invalid(`${message.name}.${facts.field.name} is given twice`, tagStart)
+          singular.add(number)
+        }
+        this.out.varint(tag)
+        const at = this.out.reserveLength()
+        this.scanMessage(facts.message, this.#source.position + length, depth + 1)
+        this.out.patchLength(at)
+      } else if (facts.rule) {
+        this.#scanPayload(facts, message, wire, tag, tagStart, end, collected)
+      } else {
+        this.out.varint(tag)
+        this.#scanValue(facts, message, wire, end)
+      }
+    }
+    for (const [number, parts] of collected) this.#emitPayload(number, parts)
+  }
+
+  #length(what: string, end: number): number {
+    const start = this.#source.position
+    const length = this.#varint(end)
+    if (length > end - this.#source.position) throw this.#cut(what, start, end, length)
+    return length
+  }
+
+  /** One value, or a packed run of them, copied into the skeleton and checked. */
+  #scanValue(facts: FieldFacts, message: DescMessage, wire: number, end: number): void {
+    const what = `${message.name}.${facts.field.name}`
+    if (wire !== WIRE_LENGTH) {
+      this.#copyNumber(what, wire, end)
+      return
+    }
+    const length = this.#length(what, end)
+    const start = this.#source.position
+    this.out.varint(length)
+    const at = this.out.length
+    this.#copy(length)
+    const bytes = this.out.bytes.subarray(at, at + length)
+    if (facts.isString && !isUtf8(bytes)) throw this.#invalid(`${what} is not valid UTF-8`, start)
+    if (facts.packable) {
+      const problem = checkPacked(bytes, facts.wire)
+      if (problem) throw this.#invalid(`${what}: ${problem}`, start)
+      this.#count(facts.wire === WIRE_VARINT ? length : length / 4)
+    }
+  }
+
+  #copyNumber(what: string, wire: number, end: number): void {
+    const start = this.#source.position
+    if (wire !== WIRE_VARINT) {
+      const length = wire === WIRE_FIXED32 ? 4 : 8
+      if (length > end - start) throw this.#cut(what, start, end, length)
+      this.#copy(length)
+      return
+    }
+    for (let i = 0; i < 10; i++) {
+      if (this.#source.position >= end) throw this.#cut(what, start, end)
+      const byte = this.#source.byte()
+      this.out.byte(byte)
+      if (byte < 0x80) return
+    }
+    throw this.#invalid(`${what} is a varint longer than 10 bytes`, start)
+  }
+
+  #scanUnknown(wire: number, tagStart: number, end: number): void {
+    if (wire === WIRE_VARINT || wire === WIRE_FIXED32 || wire === WIRE_FIXED64) {
+      this.#copyNumber('an unknown field', wire, end)
+      return
+    }
+    if (wire !== WIRE_LENGTH) throw this.#invalid(`wire type ${wire} is not used by this format`, tagStart)
+    const length = this.#length('an unknown field', end)
+    this.out.varint(length)
+    this.#copy(length)
+  }
+
+  #scanPayload(
+    facts: FieldFacts,
+    message: DescMessage,
+    wire: number,
+    tag: number,
+    tagStart: number,
+    end: number,
+    collected: Map<number, Collected>,
+  ): void {
+    const what = `${message.name}.${facts.field.name}`
+    const number = facts.field.number
+    let parts = collected.get(number)
+    if (!parts) {
+      parts = { range: null, gathered: null, inStructure: false }
+      collected.set(number, parts)
+    } else if (!facts.repeated) {
+      throw this.#invalid(`${what} is given twice`, tagStart)
+    }
+    if (wire !== WIRE_LENGTH) {
+      if (facts.rule === 'always') {
+        const size = wire === WIRE_FIXED32 ? 4 : 8
+        if (size > end - this.#source.position) throw this.#cut(what, this.#source.position, end, size)
+        this.#gather(parts, size)
+        return
+      }
+      if (parts.range) throw this.#pieces(what, tagStart)
+      parts.inStructure = true
+      this.out.varint(tag)
+      this.#copyNumber(what, wire, end)
+      return
+    }
+    const lengthStart = this.#source.position
+    const length = this.#length(what, end)
+    const offsetBytes = this.#source.position
+    if (facts.packable && facts.wire !== WIRE_VARINT && length % (facts.wire === WIRE_FIXED32 ? 4 : 8) !== 0) {
+      throw this.#invalid(`${what} holds ${length} bytes, not a whole number of elements`, lengthStart)
+    }
+    if (facts.rule === 'large' && length <= INLINE_PAYLOAD_BYTES) {
+      if (parts.range) throw this.#pieces(what, tagStart)
+      parts.inStructure = true
+      this.out.varint(tag)
+      this.out.varint(length)
+      const at = this.out.length
+      this.#copy(length)
+      if (facts.packable) {
+        const problem = checkPacked(this.out.bytes.subarray(at, at + length), facts.wire)
+        if (problem) throw this.#invalid(`${what}: ${problem}`, offsetBytes)
+        this.#count(length)
+      }
+      return
+    }
+    if (facts.rule === 'large' && (parts.inStructure || parts.range)) throw this.#pieces(what, tagStart)
+    if (parts.range || parts.gathered) {
+      this.#gather(parts, length)
+      return
+    }
+    this.#source.skip(length)
+    parts.range = { offsetBytes, lengthBytes: length }
+  }
+
+  #pieces(what: string, offsetBytes: number): AppError {
+    return new AppError(
+      'feature_unsupported',
+      `"${this.#source.name}", byte ${offsetBytes}: ${what} is written in several pieces of more than ` +
+        `${INLINE_PAYLOAD_BYTES} bytes; write it as one packed field or as raw_data`,
+      { file: this.#source.name, offsetBytes },
+    )
+  }
+
+  /** Appends the next bytes of the source to the elements of a field that is written in pieces; fetches its first piece. */
+  #gather(parts: Collected, lengthBytes: number): void {
+    parts.gathered ??= new StructureBuffer(this.#source.name)
+    const next = this.#source.position
+    if (parts.range) {
+      this.#source.position = parts.range.offsetBytes
+      this.#append(parts.gathered, parts.range.lengthBytes)
+      this.#source.position = next
+      parts.range = null
+    }
+    this.#append(parts.gathered, lengthBytes)
+  }
+
+  #append(to: StructureBuffer, lengthBytes: number): void {
+    this.#count(lengthBytes / 4)
+    to.reserve(lengthBytes)
+    this.#source.bytes(to.bytes.subarray(to.length, to.length + lengthBytes))
+    to.length += lengthBytes
+  }
+
+  #emitPayload(field: number, parts: Collected): void {
+    if (parts.range) this.payloads.push({ kind: 'range', field, ...parts.range })
+    else if (parts.gathered) {
+      this.payloads.push({ kind: 'bytes', field, bytes: parts.gathered.bytes.slice(0, parts.gathered.length) })
+    } else return
+    const marker = encodePayloadMarker(this.payloads.length - 1)
+    this.out.varint(PAYLOAD_FIELD * 8 + WIRE_LENGTH)
+    this.out.varint(marker.length)
+    for (const byte of marker) this.out.byte(byte)
+  }
+}
+
+/** Checks a packed run of numbers; says what is wrong, or null. */
+function checkPacked(bytes: Uint8Array, wire: number): string | null {
+  if (wire === WIRE_FIXED32 || wire === WIRE_FIXED64) {
+    const size = wire === WIRE_FIXED32 ? 4 : 8
+    return bytes.length % size === 0 ? null : `${bytes.length} bytes are not a whole number of elements`
+  }
+  let run = 0
+  for (const byte of bytes) {
+    run = byte < 0x80 ? 0 : run + 1
+    if (run >= 10) return 'a varint is longer than 10 bytes'
+  }
+  return run === 0 ? null : 'the last varint is cut off'
+}
+
+/**
+ * Walks the whole source as one message of type `root`. Throws format_truncated, format_invalid (wire type, lengths, UTF-8,
+ * repeated singular messages), limit_exceeded (depth, structure bytes, fields) or feature_unsupported.
+ */
+export function scanSkeleton(source: ByteSource, root: DescMessage, rule: PayloadRule): Skeleton {
+  const scanner = new Scanner(source, rule)
+  scanner.scanMessage(root, source.sizeBytes, 1)
+  return { bytes: scanner.out.bytes.slice(0, scanner.out.length), payloads: scanner.payloads }
+}
