@@ -40,6 +40,8 @@ export interface Scope {
   uses: Map<string, Use[]>
   /** Ranks that inputs and value_info declare. */
   ranks: Map<string, number>
+  /** Values defined here that follow from constants alone, through operators that only move or cut them. */
+  constants: Set<string>
 }
 
 /** All scopes of the model, each before those nested in it, the main graph first. Throws format_invalid on double names. */
@@ -59,7 +61,10 @@ export function buildScopes(model: ModelProto, file: string): Scope[] {
   }
   if (model.graph) enter(graphScope(model.graph, null, '', null, file))
   for (const fn of model.functions) enter(functionScope(fn, file))
-  for (const scope of scopes) connect(scope)
+  for (const scope of scopes) {
+    connect(scope)
+    markConstants(scope)
+  }
   return scopes
 }
 
@@ -83,6 +88,7 @@ function graphScope(
     inputs: new Set(),
     uses: new Map(),
     ranks: declaredRanks(graph),
+    constants: new Set(),
   }
   const define = definer(scope, file)
   for (const input of graph.input) {
@@ -120,6 +126,7 @@ function functionScope(fn: FunctionProto, file: string): Scope {
     inputs: new Set(fn.input),
     uses: new Map(),
     ranks: new Map(),
+    constants: new Set(),
   }
   const define = definer(scope, file)
   for (const input of scope.inputs) define(input, { kind: 'input' })
@@ -155,6 +162,38 @@ function twice(scope: Scope, name: string, file: string): AppError {
 export function resolve(scope: Scope, name: string): Scope | null {
   for (let at: Scope | null = scope; at !== null; at = at.parent) if (at.definitions.has(name)) return at
   return null
+}
+
+/** Operators that move, cut or join elements without computing with them. */
+const MOVING_OPERATORS: ReadonlySet<string> = new Set([
+  'Identity',
+  'Cast',
+  'Reshape',
+  'Transpose',
+  'Slice',
+  'Concat',
+  'Unsqueeze',
+  'Squeeze',
+  'Flatten',
+])
+
+export function movesElements(node: NodeProto): boolean {
+  return isStandard(node) && MOVING_OPERATORS.has(node.opType)
+}
+
+/** Nodes stand in topological order and outer scopes come first, so one pass is enough. */
+function markConstants(scope: Scope): void {
+  for (const [name, definition] of scope.definitions) {
+    const isConstant =
+      definition.kind === 'initializer' || (definition.kind === 'node' && definition.node.opType === 'Constant')
+    if (isConstant) scope.constants.add(name)
+  }
+  for (const node of scope.nodes) {
+    if (!movesElements(node)) continue
+    const isConstant = node.input.every((name) => name === '' || resolve(scope, name)?.constants.has(name) === true)
+    const output = node.output[0]
+    if (isConstant && output) scope.constants.add(output)
+  }
 }
 
 function declaredRanks(graph: GraphProto): Map<string, number> {

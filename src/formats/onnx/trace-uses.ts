@@ -1,10 +1,11 @@
-// Follows a constant from its definition through Identity, Cast to float32, constant Reshape and Transpose to the operators
-// that use it, in its own graph and in those nested in it. Entry: traceUses.
+// Follows a constant from its definition through Identity, Cast to float32, constant Reshape and Transpose, and joins and
+// cuts of constants (Slice, Concat, Unsqueeze, ...), to the operators that use it, in its own graph and in those nested in
+// it. Entry: traceUses.
 
 import type { NodeProto } from 'onnx-buf'
-import { intAttribute, intsAttribute, isStandard } from './attributes.ts'
+import { intAttribute, intsAttribute } from './attributes.ts'
 import { constantInts } from './constants.ts'
-import { resolve, type Scope } from './scopes.ts'
+import { movesElements, resolve, type Scope, type Use } from './scopes.ts'
 import { contiguousView, reshapeView, transposeView, type View } from './views.ts'
 
 /** An operator (or, node null, a graph output) that reads the constant, and how it sees it. */
@@ -12,7 +13,7 @@ export interface TracedUse {
   scope: Scope
   node: NodeProto | null
   inputIndex: number
-  /** Null: through a Reshape that strides cannot express. */
+  /** Null: through a cut, a join, or a Reshape that strides cannot express. */
   view: View | null
 }
 
@@ -25,33 +26,31 @@ export interface TracedConstant {
 /** TensorProto.DataType FLOAT, the `to` of a Cast that is a view. */
 const FLOAT = 1
 
-/**
- * Every value has one producer, so the views form a tree and each is visited once; the work list keeps a long chain of them
- * off the call stack.
- */
+/** Each node is passed once, however often its inputs lead back to the constant; the work list spares the call stack. */
 export function traceUses(scope: Scope, name: string, shape: readonly number[]): TracedConstant {
   const traced: TracedConstant = { uses: [], views: [] }
+  const passed = new Set<NodeProto>()
   const pending: { scope: Scope; name: string; view: View | null }[] = [{ scope, name, view: contiguousView(shape) }]
   for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
     for (const use of value.scope.uses.get(value.name) ?? []) {
-      const output = use.node?.output[0]
-      if (use.node === null || use.inputIndex !== 0 || !output || !isStandard(use.node)) {
+      const { node } = use
+      const next = node && viewThrough(use, node, value.view)
+      const output = node?.output[0]
+      if (!node || next === 'no view' || !output) {
         traced.uses.push({ ...use, view: value.view })
-        continue
+      } else if (!passed.has(node)) {
+        passed.add(node)
+        traced.views.push({ scope: use.scope, node })
+        pending.push({ scope: use.scope, name: output, view: next })
       }
-      const next = viewThrough(use.scope, use.node, value.view)
-      if (next === 'no view') {
-        traced.uses.push({ ...use, view: value.view })
-        continue
-      }
-      traced.views.push({ scope: use.scope, node: use.node })
-      pending.push({ scope: use.scope, name: output, view: next })
     }
   }
   return traced
 }
 
-function viewThrough(scope: Scope, node: NodeProto, view: View | null): View | null | 'no view' {
+function viewThrough(use: Use, node: NodeProto, view: View | null): View | null | 'no view' {
+  const { scope, inputIndex } = use
+  if (!movesElements(node) || (inputIndex !== 0 && node.opType !== 'Concat')) return 'no view'
   switch (node.opType) {
     case 'Identity':
       return view
@@ -66,7 +65,7 @@ function viewThrough(scope: Scope, node: NodeProto, view: View | null): View | n
       return view && shape && reshapeView(view, shape)
     }
     default:
-      return 'no view'
+      return scope.constants.has(node.output[0] ?? '') ? null : 'no view'
   }
 }
 
