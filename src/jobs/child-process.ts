@@ -41,6 +41,8 @@ export interface StartOptions {
   environment?: Record<string, string>
   limits: ChildLimits
   log: ServiceLog
+  /** Gives the start up. */
+  signal?: AbortSignal
 }
 
 type Ready = Extract<ChildReply, { type: 'ready' }>
@@ -183,6 +185,8 @@ export async function startChild(options: StartOptions): Promise<Child> {
   }
 
   const startTimer = setTimeout(() => kill('timeout'), limits.startMs)
+  const onGivenUp = () => kill('closed')
+  options.signal?.addEventListener('abort', onGivenUp, { once: true })
   try {
     const ready = await started.promise
     lastMoved = Date.now()
@@ -192,6 +196,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
     throw error
   } finally {
     clearTimeout(startTimer)
+    options.signal?.removeEventListener('abort', onGivenUp)
   }
 }
 

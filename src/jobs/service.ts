@@ -1,6 +1,6 @@
 // What the HTTP layer sees of everything below it: models, datasets, plans, jobs and health, as plain values and AppErrors.
-// `createService` opens the data folder, starts the children and resumes interrupted jobs. Nothing here parses model bytes
-// or loads Dawn or onnxruntime: that happens in the children. Every method may throw AppError; codes are named per method.
+// Types only; create-service.ts makes it. Nothing behind it parses model bytes or loads Dawn or onnxruntime in this process:
+// that happens in children. Every method may throw AppError; codes are named per method.
 
 import type { Readable } from 'node:stream'
 import type { DeviceInfo, DeviceLimits } from '../compute/compute-device.ts'
@@ -21,6 +21,8 @@ export interface ServiceLimits {
   maxUploadBytes: number
   /** Files of one model (graph plus external data, or shards). */
   maxModelFiles: number
+  /** Tensors of one model. */
+  maxTensors: number
   /** Free bytes that the data folder must keep; uploads and jobs that would go below are refused with disk_full. */
   minFreeBytes: number
   /** Jobs in state queued; one more is refused with queue_full. */
@@ -29,6 +31,8 @@ export interface ServiceLimits {
   maxAttempts: number
   /** A child with work that says nothing for this long is killed (worker_timeout). */
   childSilenceMs: number
+  /** A child whose messages show no progress for this long is killed (worker_timeout). */
+  childStallMs: number
   /** Resident memory at which a child is killed; null: no limit. */
   childMemoryBytes: number | null
   /** How long close() lets the running job finish before it is put back to the queue. */
@@ -206,6 +210,8 @@ export interface Health {
     limits: DeviceLimits | null
     restarts: number
     lastError: string | null
+    /** How long the last start took. */
+    startSeconds: number | null
   }
   store: { writable: boolean; error: string | null; freeBytes: number; minFreeBytes: number }
   queue: { queued: number; running: number; limit: number }

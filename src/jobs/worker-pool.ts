@@ -114,7 +114,7 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
     }
     try {
       const environment = { MESA_SHADER_CACHE_DIR: options.shaderCache }
-      const child = await startChild({ name, entry, args, environment, limits, log })
+      const child = await startChild({ name, entry, args, environment, limits, log, signal: closing.signal })
       current = child
       log.info({ child: name, pid: child.pid, seconds: child.ready.startSeconds }, 'child is ready')
       void child.ended.then(({ cause, detail }) => onEnded(child, cause, detail))
@@ -136,14 +136,18 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
       log.warn({ child: name, pid: child.pid, cause, error: detail }, 'child died')
       options.onDeath?.(cause)
     }
-    ensure().catch(() => {}) // readiness comes back by itself; a failed start is retried by the next request
+    ensure().catch(() => {})
   }
 
   function ensure(): Promise<Child> {
     if (current !== null) return Promise.resolve(current)
-    starting ??= launch().finally(() => {
-      starting = null
-    })
+    if (starting === null) {
+      starting = launch().finally(() => {
+        starting = null
+      })
+      // Whoever waits hears of a failed start at once; readiness comes back by itself, after a growing pause.
+      starting.catch(() => closing.signal.aborted || ensure().catch(() => {}))
+    }
     return starting
   }
 

@@ -80,7 +80,7 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
       throw new AppError(
         'disk_full',
         `${neededBytes} bytes are needed and ${free} are free, of which ${floorBytes} must stay free.`,
-        { limit: 'minFreeBytes', allowed: Math.max(0, free - floorBytes), requested: neededBytes },
+        { limit: 'diskFloorBytes', allowed: Math.max(0, free - floorBytes), requested: neededBytes },
       )
     },
     async probe() {

@@ -80,7 +80,7 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
       'body_too_large',
       `The upload has ${requested} bytes or more; ${limits.maxUploadBytes} are allowed.`,
       {
-        limit: 'maxUploadBytes',
+        limit: 'uploadBytes',
         allowed: limits.maxUploadBytes,
         requested,
       },
@@ -141,7 +141,7 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
     }
     if (names.size >= limits.maxFiles) {
       throw new AppError('limit_exceeded', `An upload may have ${limits.maxFiles} files; this one has more.`, {
-        limit: 'maxModelFiles',
+        limit: 'uploadParts',
         allowed: limits.maxFiles,
         requested: names.size + 1,
       })

@@ -1,0 +1,250 @@
+// The job engine on the catalogue: durable enqueue, one job at a time, retries when children die, cancel, drain, recovery.
+// Entry: createJobQueue. The interface is what an engine on a shared database has to offer as well; states and times are in
+// the catalogue, only the progress of running jobs is in memory.
+
+import { AppError } from '../errors.ts'
+import type { Catalog, JobOutcome, JobRecord, NewJob } from '../store/catalog.ts'
+import { attemptsExhausted, isFinal, isRetried } from './job.ts'
+import type { Progress } from './protocol.ts'
+import type { ServiceLog } from './service.ts'
+
+export interface JobEngine {
+  /** Puts interrupted jobs back and begins to work. */
+  start(): Promise<void>
+  /** Durable when it resolves. Throws queue_full, idempotency_key_reused, not_found, shutting_down. */
+  enqueue(
+    job: NewJob,
+    idempotency: { key: string; fingerprint: string } | null,
+  ): Promise<{ job: JobRecord; replayed: boolean }>
+  /** Settles once the job is final. Throws not_found, conflict (it was final already). */
+  cancel(id: string): Promise<JobRecord>
+  /** Progress of a running job. */
+  progress(id: string): Progress | null
+  readonly draining: boolean
+  /** No new jobs; the running one may finish within `graceMs`, or it goes back to the queue. */
+  drain(graceMs: number): Promise<void>
+}
+
+export interface QueueOptions {
+  catalog: Catalog
+  maxQueued: number
+  maxAttempts: number
+  log: ServiceLog
+  /** One attempt. Must settle soon after `signal` aborts. */
+  run(job: JobRecord, context: { signal: AbortSignal; onProgress(progress: Progress): void }): Promise<JobOutcome>
+  /** The state of a job changed (awaited), or its progress did. */
+  changed(type: 'state' | 'progress', job: JobRecord): Promise<void> | void
+}
+
+/** A cancelled job is shown as such after this long even where its work still winds down. */
+const CANCEL_SHOWN_MS = 900
+/** Followers hear of a running job at least this often, also in stages that report nothing. */
+const PROGRESS_MS = 1000
+/** Pause before a catalogue that failed (disk full) is tried again. */
+const STORE_RETRY_MS = 1000
+
+const CANCELLED = new AppError('cancelled', 'The job was cancelled.')
+
+interface Running {
+  job: JobRecord
+  abort: AbortController
+  progress: Progress | null
+  settled: Promise<void>
+}
+
+export function createJobQueue(options: QueueOptions): JobEngine {
+  const { catalog, log, changed } = options
+  let running: Running | null = null
+  let draining = false
+  let started = false
+  let looping: Promise<void> | null = null
+  /** Cancelled in the moment between being taken and being run. */
+  const cancelledEarly = new Set<string>()
+
+  const now = () => new Date().toISOString()
+
+  /** The catalogue may fail for a while (disk full); what has to be written is kept trying until the server stops. */
+  async function insist<T>(doing: string, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work()
+      } catch (error) {
+        log.error({ error: AppError.from(error).detail }, `${doing} failed; trying again`)
+        if (draining) throw error
+        await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))
+      }
+    }
+  }
+
+  function wake(): void {
+    if (!started || draining || looping !== null) return
+    looping = loop()
+      .catch((error: unknown) => log.error({ error: String(error) }, 'the job queue stopped'))
+      .finally(() => {
+        looping = null
+      })
+  }
+
+  async function loop(): Promise<void> {
+    while (!draining) {
+      const job = await insist('taking a job', () => catalog.claimJob(now()))
+      if (job === null) return
+      const abort = new AbortController()
+      const settled = Promise.withResolvers<void>()
+      running = { job, abort, progress: null, settled: settled.promise }
+      if (cancelledEarly.delete(job.id)) abort.abort(CANCELLED)
+      try {
+        await changed('state', job)
+        await attempt(running)
+      } finally {
+        running = null
+        settled.resolve()
+      }
+    }
+  }
+
+  async function attempt(current: Running): Promise<void> {
+    const { job, abort } = current
+    const tell = () => void changed('progress', job)
+    const timer = setInterval(tell, PROGRESS_MS)
+    let last = 0
+    const onProgress = (progress: Progress) => {
+      const newStage = progress.stage !== current.progress?.stage
+      current.progress = progress
+      if (!newStage && Date.now() - last < PROGRESS_MS / 4) return
+      last = Date.now()
+      timer.refresh()
+      tell()
+    }
+    try {
+      const outcome = await options.run(job, { signal: abort.signal, onProgress })
+      clearInterval(timer)
+      await conclude(job, outcome)
+    } catch (error) {
+      clearInterval(timer)
+      await concludeFailure(job, AppError.from(error), abort.signal)
+    }
+  }
+
+  async function concludeFailure(job: JobRecord, error: AppError, signal: AbortSignal): Promise<void> {
+    const why = signal.aborted ? AppError.from(signal.reason).code : null
+    if (why === 'shutting_down') return putBack(job, job.attempt)
+    if (why === 'cancelled') return conclude(job, failure('cancelled', CANCELLED))
+    if (isRetried(error) && job.attempt < options.maxAttempts) {
+      log.warn({ job_id: job.id, attempt: job.attempt, code: error.code, error: error.detail }, 'attempt failed')
+      return putBack(job, job.attempt + 1)
+    }
+    if (error.code === 'internal')
+      log.error({ job_id: job.id, error: error.stack ?? error.detail }, 'job failed by a bug')
+    return conclude(job, failure('failed', isRetried(error) ? attemptsExhausted(error, job.attempt) : error))
+  }
+
+  async function putBack(job: JobRecord, nextAttempt: number): Promise<void> {
+    const record = await insist('putting a job back', () => catalog.requeueJob(job.id, nextAttempt))
+    if (record !== null) await changed('state', record)
+  }
+
+  async function conclude(job: JobRecord, outcome: JobOutcome): Promise<void> {
+    const record = await insist('finishing a job', () => catalog.finishJob(job.id, outcome, now()))
+    if (record !== null) await changed('state', record)
+  }
+
+  return {
+    get draining() {
+      return draining
+    },
+    progress: (id) => (running?.job.id === id ? running.progress : null),
+    async start() {
+      const recovered = await catalog.recoverJobs(now())
+      if (recovered.requeued + recovered.cancelled > 0) log.info({ ...recovered }, 'interrupted jobs were recovered')
+      started = true
+      wake()
+    },
+    async enqueue(job, idempotency) {
+      if (draining) {
+        throw new AppError(
+          'shutting_down',
+          'The server is stopping and takes no new jobs. Send the job again in a moment.',
+        )
+      }
+      const result = await catalog.enqueueJob(job, idempotency, options.maxQueued)
+      switch (result.kind) {
+        case 'created':
+          await changed('state', result.job)
+          wake()
+          return { job: result.job, replayed: false }
+        case 'replayed':
+          return { job: result.job, replayed: true }
+        case 'key_reused':
+          throw new AppError(
+            'idempotency_key_reused',
+            `The Idempotency-Key belongs to job ${result.jobId}, which was asked for with another body. Use a new key.`,
+            { job: result.jobId },
+          )
+        case 'queue_full':
+          throw new AppError('queue_full', `${result.queued} jobs wait already; ${options.maxQueued} are allowed.`, {
+            limit: 'queueLength',
+            allowed: options.maxQueued,
+            requested: result.queued + 1,
+          })
+        case 'model_missing':
+          throw new AppError('not_found', `There is no model "${job.modelId}".`, { model: job.modelId })
+        case 'dataset_missing':
+          throw new AppError('not_found', `There is no dataset "${job.datasetId}".`, { dataset: job.datasetId })
+        default:
+          return result satisfies never
+      }
+    },
+    async cancel(id) {
+      const before = await catalog.getJob(id)
+      if (before !== null && isFinal(before.state)) {
+        throw new AppError('conflict', `Job ${id} has ended (${before.state}); there is nothing to cancel.`, {
+          job: id,
+        })
+      }
+      const record = await catalog.requestCancel(id, now())
+      if (record === null) throw new AppError('not_found', `There is no job "${id}".`, { job: id })
+      if (record.state === 'cancelled') {
+        await changed('state', record)
+        return record
+      }
+      const current = running
+      if (current?.job.id !== id) {
+        cancelledEarly.add(id)
+      } else {
+        current.abort.abort(CANCELLED)
+        const settled = await Promise.race([
+          current.settled.then(() => true),
+          new Promise<false>((resolve) => setTimeout(resolve, CANCEL_SHOWN_MS, false)),
+        ])
+        if (!settled) await conclude(record, failure('cancelled', CANCELLED))
+      }
+      return (await catalog.getJob(id)) ?? record
+    },
+    async drain(graceMs) {
+      draining = true
+      const current = running
+      if (current !== null) {
+        const finished = Promise.race([
+          current.settled.then(() => true),
+          new Promise<false>((resolve) => setTimeout(resolve, graceMs, false).unref()),
+        ])
+        if (!(await finished)) {
+          current.abort.abort(new AppError('shutting_down', 'The server is stopping; the job goes back to the queue.'))
+        }
+      }
+      await looping
+    },
+  }
+}
+
+function failure(state: 'failed' | 'cancelled', error: AppError): JobOutcome {
+  return {
+    state,
+    artifactKey: null,
+    artifactReused: false,
+    requirementMet: null,
+    reportSha256: null,
+    error: error.toObject(),
+  }
+}
