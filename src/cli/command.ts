@@ -39,23 +39,6 @@ export interface CommandLine {
   given(option: string): boolean
 }
 
-/** Options that several commands share, with one wording. */
-export const DEVICE_OPTION: OptionSpec = {
-  value: 'NAME',
-  summary: 'where kernels run: auto (default), reference, or a part of an adapter name',
-}
-export const JSON_OPTION: OptionSpec = { summary: 'print one JSON document on standard output, for machines' }
-export const RECIPE_OPTION: OptionSpec = {
-  value: 'R',
-  short: 'r',
-  summary: 'a preset name, presets joined by "+", or a recipe file (.yaml, .yml, .json)',
-}
-export const MODEL_POSITIONAL: PositionalSpec = {
-  name: 'MODEL',
-  summary: 'an .onnx or .safetensors file, a .safetensors.index.json, or a folder that holds one model',
-  required: true,
-}
-
 /** Throws `usage`. */
 export function parseCommandLine(command: Command, argv: string[]): CommandLine {
   const { tokens } = parseArgs({

@@ -1,9 +1,10 @@
 // tensorpress inspect: what a model file holds. The file is read by the inspect child, as a server would.
 
 import { gatherThrough, withInspectChild } from './children.ts'
-import { type Command, type CommandLine, JSON_OPTION, MODEL_POSITIONAL } from './command.ts'
+import type { Command, CommandLine } from './command.ts'
 import { describeLines } from './describe-text.ts'
 import { interruptible } from './interrupt.ts'
+import { JSON_OPTION, MODEL_POSITIONAL } from './shared-options.ts'
 
 export const command: Command = {
   name: 'inspect',

@@ -12,8 +12,6 @@ export interface GatheredModel {
   files: SourceFile[]
   /** Name without folder and endings: `model` of `model.safetensors.index.json`; of a folder, the folder's name. */
   stem: string
-  /** The ending that an output of the same kind gets: `.onnx`, `.safetensors` or `.safetensors.index.json`. */
-  ending: string
   /** The argument named a folder or a sharded model: the output is a folder as well. */
   isFolder: boolean
 }
@@ -44,7 +42,6 @@ export async function gatherModel(
   return {
     files,
     stem: isDirectory ? basename(path) : main.name.slice(0, main.name.length - ending.length),
-    ending,
     isFolder: isDirectory || ending === INDEX_ENDING,
   }
 }

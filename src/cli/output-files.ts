@@ -4,6 +4,7 @@
 import { link, mkdir, mkdtemp, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { AppError } from '../errors.ts'
+import { artifactFileName } from '../jobs/artifact-key.ts'
 import type { GatheredModel } from './model-files.ts'
 
 const TEMPORARY_PREFIX = '.tensorpress-'
@@ -16,21 +17,25 @@ export interface OutputTarget {
 }
 
 /**
- * Where the artifact of `model` goes. Without -o: `<name>.<recipe><ending>` in the current folder; for a model that is a
- * folder, a folder `<name>.<recipe>`. An -o that names an existing folder, or ends in a slash, gets that name inside.
+ * Where the artifact of `model` goes. Without -o: the name that a server would give it, in the current folder; for a model
+ * that is a folder, a folder `<name>.<recipe>` with the file names of the model. An -o that names an existing folder, or ends in a slash, gets that name inside.
  */
 export async function outputTarget(
   model: GatheredModel,
   recipeName: string,
   option: string | undefined,
 ): Promise<OutputTarget> {
-  const named = `${model.stem}.${recipeName.replaceAll(/[^\w.+-]+/g, '-').slice(0, 80)}`
+  const mainName = model.files[0]!.name
   if (model.isFolder) {
-    return { folder: resolve(option ?? named), fileName: model.files[0]!.name }
+    return {
+      folder: resolve(option ?? `${model.stem}.${recipeName.replaceAll(/[^\w+.-]+/g, '-')}`),
+      fileName: mainName,
+    }
   }
-  if (option === undefined) return { folder: resolve('.'), fileName: `${named}${model.ending}` }
+  const named = artifactFileName(mainName, recipeName)
+  if (option === undefined) return { folder: resolve('.'), fileName: named }
   const isFolder = /[\\/]$/.test(option) || ((await stat(option).catch(() => null))?.isDirectory() ?? false)
-  if (isFolder) return { folder: resolve(option), fileName: `${named}${model.ending}` }
+  if (isFolder) return { folder: resolve(option), fileName: named }
   return { folder: dirname(resolve(option)), fileName: basename(option) }
 }
 
@@ -38,10 +43,10 @@ export interface Output {
   /** Private to this run; exists. */
   temporaryFolder: string
   /**
-   * Moves the named files of the temporary folder to the target, in the given order. Returns their final paths. Throws
-   * conflict when one exists and `force` is false; then none is left.
+   * Moves the named files of `from` (on the same file system) to the target, in the given order. Returns their final paths.
+   * Throws conflict when one exists and `force` is false; then none is left.
    */
-  publish(names: string[]): Promise<string[]>
+  publish(from: string, names: string[]): Promise<string[]>
   /** Removes whatever was not published. Always safe to call. */
   discard(): Promise<void>
 }
@@ -56,13 +61,13 @@ export async function openOutput(target: OutputTarget, force: boolean): Promise<
   )
   return {
     temporaryFolder,
-    async publish(names) {
+    async publish(from, names) {
       const published: string[] = []
       try {
         for (const name of names) {
           const final = join(target.folder, name)
           await mkdir(dirname(final), { recursive: true })
-          await orStoreFailed(target.folder, () => moveInto(join(temporaryFolder, name), final, force))
+          await orStoreFailed(target.folder, () => moveInto(join(from, name), final, force))
           published.push(final)
         }
       } catch (error) {
@@ -81,7 +86,8 @@ export async function openOutput(target: OutputTarget, force: boolean): Promise<
   }
 }
 
-async function refuseExisting(path: string): Promise<void> {
+/** Throws conflict when there is a file already. */
+export async function refuseExisting(path: string): Promise<void> {
   if ((await stat(path).catch(() => null)) === null) return
   throw new AppError('conflict', `"${path}" exists already; use --force to replace it, or another -o`, { file: path })
 }

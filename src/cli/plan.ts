@@ -1,11 +1,12 @@
 // tensorpress plan: what a recipe would do to each tensor and why. Nothing is computed or written.
 
 import { gatherThrough, withInspectChild } from './children.ts'
-import { type Command, type CommandLine, JSON_OPTION, MODEL_POSITIONAL, RECIPE_OPTION } from './command.ts'
+import type { Command, CommandLine } from './command.ts'
 import { planLines } from './describe-text.ts'
 import { interruptible } from './interrupt.ts'
 import { outputTarget } from './output-files.ts'
 import { recipeOf } from './recipe-argument.ts'
+import { JSON_OPTION, MODEL_POSITIONAL, RECIPE_OPTION } from './shared-options.ts'
 
 export const command: Command = {
   name: 'plan',

@@ -1,6 +1,7 @@
 // tensorpress serve: the REST API (src/main.ts) until SIGTERM or Ctrl-C.
 
-import { type Command, type CommandLine, DEVICE_OPTION } from './command.ts'
+import type { Command, CommandLine } from './command.ts'
+import { DEVICE_OPTION } from './shared-options.ts'
 
 export const command: Command = {
   name: 'serve',

@@ -37,7 +37,7 @@ test('a file is the model, and the files it names come along in the order named'
       ['b.bin', 1],
     ],
   )
-  assert.deepEqual([model.stem, model.ending, model.isFolder], ['m', '.onnx', false])
+  assert.deepEqual([model.stem, model.isFolder], ['m', false])
 })
 
 test('names that leave the folder are not opened, here or by the reader', async () => {
@@ -108,7 +108,7 @@ test('files appear in the target only when published, and no temporary folder st
   await writeFile(join(output.temporaryFolder, 'a.onnx'), 'A')
   await writeFile(join(output.temporaryFolder, 'a.onnx.data'), 'D')
   assert.equal(existsSync(join(target.folder, 'a.onnx')), false)
-  const published = await output.publish(['a.onnx.data', 'a.onnx'])
+  const published = await output.publish(output.temporaryFolder, ['a.onnx.data', 'a.onnx'])
   await output.discard()
   assert.deepEqual(published, [join(target.folder, 'a.onnx.data'), join(target.folder, 'a.onnx')])
   assert.deepEqual((await readdir(target.folder)).sort(), ['a.onnx', 'a.onnx.data'])
@@ -128,7 +128,7 @@ test('an existing output is kept without --force and replaced with it', async ()
   await rejectsWith('conflict', /exists already; use --force/, openOutput(target, false))
   const output = await openOutput(target, true)
   await writeFile(join(output.temporaryFolder, 'a.onnx'), 'new')
-  await output.publish(['a.onnx'])
+  await output.publish(output.temporaryFolder, ['a.onnx'])
   await output.discard()
   assert.equal(await readFile(join(path, 'a.onnx'), 'utf8'), 'new')
 })
@@ -140,7 +140,7 @@ test('an output that appeared meanwhile is kept, and what was published with it 
   await writeFile(join(output.temporaryFolder, 'a.onnx'), 'mine')
   await writeFile(join(output.temporaryFolder, 'a.data'), 'mine')
   await writeFile(join(path, 'a.onnx'), 'theirs')
-  await rejectsWith('conflict', /exists already/, output.publish(['a.data', 'a.onnx']))
+  await rejectsWith('conflict', /exists already/, output.publish(output.temporaryFolder, ['a.data', 'a.onnx']))
   await output.discard()
   assert.deepEqual(await readdir(path), ['a.onnx'])
   assert.equal(await readFile(join(path, 'a.onnx'), 'utf8'), 'theirs')

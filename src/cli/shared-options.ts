@@ -1,0 +1,28 @@
+// Options that mean the same in several commands, with one wording.
+
+import type { OptionSpec, PositionalSpec } from './command.ts'
+
+export const MODEL_POSITIONAL: PositionalSpec = {
+  name: 'MODEL',
+  summary: 'an .onnx or .safetensors file, a .safetensors.index.json, or a folder that holds one model',
+  required: true,
+}
+export const DEVICE_OPTION: OptionSpec = {
+  value: 'NAME',
+  summary: 'where kernels run: auto (default), reference, or a part of an adapter name',
+}
+export const JSON_OPTION: OptionSpec = { summary: 'print one JSON document on standard output, for machines' }
+export const RECIPE_OPTION: OptionSpec = {
+  value: 'R',
+  short: 'r',
+  summary: 'a preset name, presets joined by "+", or a recipe file (.yaml, .yml, .json)',
+}
+export const REQUIRE_OPTION: OptionSpec = {
+  value: 'COND',
+  summary: 'what the result must keep to, such as metric=top1,maxDrop=0.01 or maxSizeRatio=0.5; unmet: status 4',
+  multiple: true,
+}
+export const DATASET_OPTION: OptionSpec = {
+  value: 'D.npz',
+  summary: 'inputs by name, one array each, and optional labels; without it seeded synthetic inputs are used',
+}
