@@ -1,0 +1,70 @@
+// f32 -> float16, round to nearest even, on integers (IEEE 754 binary16): denormals kept, beyond 65504 infinity, NaN stays a
+// quiet NaN with its sign and top payload bits. pack2x16float is not used: it may round either way and loses payloads.
+// values: f32 as bits; segments: [start, length, slot, aux]; out: 2 elements a word, so a vec4 becomes a vec2;
+// flags: [overflow, non-finite in] a slot, atomics; params last.
+// An invocation takes vec4s lane, lane + lanes, ... of its segment. Starts are multiples of 4; halfwords behind the end are 0.
+
+struct Params { segment_count: u32, lanes: u32, reserved0: u32, reserved1: u32 }
+
+@group(0) @binding(0) var<storage, read> values: array<vec4u>;
+@group(0) @binding(1) var<storage, read> segments: array<vec4u>;
+@group(0) @binding(2) var<storage, read_write> out: array<vec2u>;
+@group(0) @binding(3) var<storage, read_write> flags: array<atomic<u32>>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+const COMPONENT = vec4u(0u, 1u, 2u, 3u);
+const INFINITY_BITS = vec4u(0x7f800000u);
+const OVERFLOW_BITS = vec4u(0x477ff000u);
+const NORMAL_BITS = vec4u(0x38800000u);
+
+fn to_half(bits: vec4u) -> vec4u {
+  let sign = (bits >> vec4u(16u)) & vec4u(0x8000u);
+  let magnitude = bits & vec4u(0x7fffffffu);
+  let rebiased = magnitude - vec4u(0x38000000u);
+  let normal = (rebiased + vec4u(0xfffu) + ((rebiased >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
+  // 0.5 has steps of 2^-24, the unit of float16 denormals: the sum is rounded to it
+  let small = select(magnitude, vec4u(0u), magnitude >= NORMAL_BITS);
+  let denormal = bitcast<vec4u>(bitcast<vec4f>(small) + vec4f(0.5)) - vec4u(0x3f000000u);
+  var half = select(denormal, normal, magnitude >= NORMAL_BITS);
+  half = select(half, vec4u(0x7c00u), magnitude >= OVERFLOW_BITS);
+  let not_a_number = vec4u(0x7e00u) | ((magnitude >> vec4u(13u)) & vec4u(0x1ffu));
+  half = select(half, not_a_number, magnitude > INFINITY_BITS);
+  return sign | half;
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let invocation = (group.y * groups.x + group.x) * 64u + local;
+  let row = invocation / params.lanes;
+  if (row >= params.segment_count) {
+    return;
+  }
+  let segment = segments[row];
+  let first = segment.x >> 2u;
+  let count = (segment.y + 3u) >> 2u;
+  var large = vec4u(0u);
+  var non_finite = vec4u(0u);
+  for (var v = invocation % params.lanes; v < count; v += params.lanes) {
+    var bits = values[first + v];
+    if (v * 4u + 4u > segment.y) {
+      bits = select(vec4u(0u), bits, vec4u(v * 4u) + COMPONENT < vec4u(segment.y));
+    }
+    let magnitude = bits & vec4u(0x7fffffffu);
+    large += vec4u(magnitude >= OVERFLOW_BITS);
+    non_finite += vec4u(magnitude >= INFINITY_BITS);
+    let half = to_half(bits);
+    out[first + v] = half.xz | (half.yw << vec2u(16u));
+  }
+  let non_finite_count = non_finite.x + non_finite.y + non_finite.z + non_finite.w;
+  let overflow_count = large.x + large.y + large.z + large.w - non_finite_count;
+  if (overflow_count != 0u) {
+    atomicAdd(&flags[segment.z * 2u], overflow_count);
+  }
+  if (non_finite_count != 0u) {
+    atomicAdd(&flags[segment.z * 2u + 1u], non_finite_count);
+  }
+}

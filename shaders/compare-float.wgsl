@@ -1,0 +1,116 @@
+// Compares a tensor with its artifact stored as f32, float16 or bfloat16, element by element.
+// original: f32 as bits; artifact: f32 or 2 halfwords a word; segments: [start, length, slot, aux]; stats: 8 words a slot,
+// [max |error| bits, zeros in original, zeros in artifact, compared, non-finite, 0, 0, 0], atomics; sums: [error^2, original^2,
+// artifact^2, original * artifact] of each invocation, information only; params last.
+// An invocation takes vec4s lane, lane + lanes, ... of its segment. Starts are multiples of 4. Non-finite originals are counted
+// and skipped; a non-finite artifact of a finite original is counted there too, and its error is infinity.
+
+struct Params { segment_count: u32, lanes: u32, artifact_bits: u32, bfloat: u32 }
+
+@group(0) @binding(0) var<storage, read> original: array<vec4u>;
+@group(0) @binding(1) var<storage, read> artifact: array<vec2u>;
+@group(0) @binding(2) var<storage, read> segments: array<vec4u>;
+@group(0) @binding(3) var<storage, read_write> stats: array<atomic<u32>>;
+@group(0) @binding(4) var<storage, read_write> sums: array<vec4f>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+const ABS_MASK = vec4u(0x7fffffffu);
+const INFINITY_BITS = vec4u(0x7f800000u);
+const NONE = vec4u(0u);
+const COMPONENT = vec4u(0u, 1u, 2u, 3u);
+
+fn half_to_bits(half: vec4u) -> vec4u {
+  let sign = (half & vec4u(0x8000u)) << vec4u(16u);
+  let magnitude = half & vec4u(0x7fffu);
+  let normal = (magnitude << vec4u(13u)) + vec4u(0x38000000u);
+  // a denormal is a whole number of 2^-24
+  let denormal = bitcast<vec4u>(vec4f(magnitude) * 5.9604644775390625e-8);
+  let special = (magnitude << vec4u(13u)) | INFINITY_BITS;
+  let bits = select(select(normal, special, magnitude >= vec4u(0x7c00u)), denormal, magnitude < vec4u(0x400u));
+  return sign | bits;
+}
+
+fn artifact_bits(v: u32) -> vec4u {
+  if (params.artifact_bits == 32u) {
+    return vec4u(artifact[v * 2u], artifact[v * 2u + 1u]);
+  }
+  let words = artifact[v];
+  let halves = vec4u(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
+  if (params.bfloat == 1u) {
+    return halves << vec4u(16u);
+  }
+  return half_to_bits(halves);
+}
+
+fn sum_of(v: vec4u) -> u32 {
+  return v.x + v.y + v.z + v.w;
+}
+
+fn add(index: u32, value: u32) {
+  if (value != 0u) {
+    atomicAdd(&stats[index], value);
+  }
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let invocation = (group.y * groups.x + group.x) * 64u + local;
+  let row = invocation / params.lanes;
+  if (row >= params.segment_count) {
+    return;
+  }
+  let segment = segments[row];
+  let first = segment.x >> 2u;
+  let count = (segment.y + 3u) >> 2u;
+  var max_error = NONE;
+  var zeros_original = NONE;
+  var zeros_artifact = NONE;
+  var compared = NONE;
+  var non_finite = NONE;
+  var error_squares = vec4f(0.0);
+  var original_squares = vec4f(0.0);
+  var artifact_squares = vec4f(0.0);
+  var dot_products = vec4f(0.0);
+  for (var v = invocation % params.lanes; v < count; v += params.lanes) {
+    let original_bits = original[first + v];
+    let stored_bits = artifact_bits(first + v);
+    let inside = vec4u(v * 4u) + COMPONENT < vec4u(segment.y);
+    let original_finite = (original_bits & ABS_MASK) < INFINITY_BITS;
+    let artifact_finite = (stored_bits & ABS_MASK) < INFINITY_BITS;
+    let valid = inside & original_finite;
+    let both = valid & artifact_finite;
+    compared += vec4u(valid);
+    non_finite += vec4u(inside & !(original_finite & artifact_finite));
+    zeros_original += vec4u(valid & ((original_bits & ABS_MASK) == NONE));
+    zeros_artifact += vec4u(valid & ((stored_bits & ABS_MASK) == NONE));
+    let a = bitcast<vec4f>(select(NONE, original_bits, both));
+    let b = bitcast<vec4f>(select(NONE, stored_bits, both));
+    let error = b - a;
+    max_error = max(max_error, bitcast<vec4u>(error) & ABS_MASK);
+    max_error = max(max_error, select(NONE, INFINITY_BITS, valid & !artifact_finite));
+    error_squares += error * error;
+    original_squares += a * a;
+    artifact_squares += b * b;
+    dot_products += a * b;
+  }
+  let base = segment.z * 8u;
+  let largest = max(max(max_error.x, max_error.y), max(max_error.z, max_error.w));
+  if (largest > atomicLoad(&stats[base])) {
+    atomicMax(&stats[base], largest);
+  }
+  add(base + 1u, sum_of(zeros_original));
+  add(base + 2u, sum_of(zeros_artifact));
+  add(base + 3u, sum_of(compared));
+  add(base + 4u, sum_of(non_finite));
+  let one = vec4f(1.0);
+  sums[invocation] = vec4f(
+    dot(error_squares, one),
+    dot(original_squares, one),
+    dot(artifact_squares, one),
+    dot(dot_products, one),
+  );
+}
