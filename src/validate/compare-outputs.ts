@@ -124,10 +124,13 @@ export class OutputComparator {
   }
 }
 
-/** The class axis: the only axis beyond the batch that is longer than 1, else the last. `vector`: dims are [N, C, 1...] or [C]. */
+/**
+ * The class axis: the only axis beyond the batch that is longer than 1, else the last. `vector`: dims are [C], [N, C] or
+ * [N, C, 1, 1]; a rank-3 [N, T, 1] is a sequence of values, not a vector of classes.
+ */
 function classRow(dims: readonly number[]): { length: number; vector: boolean } {
   if (dims.length === 1) return { length: dims[0] ?? 0, vector: true }
   const long = dims.flatMap((dim, axis) => (axis > 0 && dim > 1 ? [axis] : []))
-  if (long.length === 1) return { length: dims[long[0]!]!, vector: long[0] === 1 }
+  if (long.length === 1) return { length: dims[long[0]!]!, vector: long[0] === 1 && dims.length !== 3 }
   return { length: dims.at(-1) ?? 0, vector: false }
 }
