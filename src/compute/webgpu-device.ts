@@ -65,6 +65,52 @@ async function requestAdapter(name: string): Promise<GPUAdapter | null> {
   }
 }
 
+/** An adapter of this machine as Dawn sees it, for people who ask why theirs is not used. */
+export interface AdapterReport {
+  /** What `--device` can be given. */
+  name: string
+  /** null: it is listed, and opening it fails; `problem` says how. */
+  info: DeviceInfo | null
+  limits: Record<string, number>
+  features: string[]
+  problem: string | null
+}
+
+/** No adapter bears this name: asking for it makes the binding list those that there are. */
+const NO_SUCH_ADAPTER = 'adapter=\u0001'
+
+/** Every adapter that Dawn finds, opened in turn. Empty: none, or no Vulkan driver. Never throws. */
+export async function listAdapters(): Promise<AdapterReport[]> {
+  const names = new Set<string>()
+  try {
+    await create([NO_SUCH_ADAPTER]).requestAdapter()
+  } catch (cause) {
+    const text = cause instanceof Error ? cause.message : String(cause)
+    for (const match of text.matchAll(/backend: '(\w+)', name: '([^']+)'/g)) {
+      if (match[1] !== 'null') names.add(match[2]!)
+    }
+  }
+  const reports: AdapterReport[] = []
+  for (const name of names) reports.push(await reportAdapter(name))
+  return reports
+}
+
+async function reportAdapter(name: string): Promise<AdapterReport> {
+  const nothing = { name, info: null, limits: {}, features: [] }
+  try {
+    const adapter = await requestAdapter(name)
+    if (adapter === null) return { ...nothing, problem: 'the driver gives no adapter that WebGPU accepts' }
+    const limits: Record<string, number> = {}
+    for (const key in adapter.limits) {
+      const value: unknown = Reflect.get(adapter.limits, key)
+      if (typeof value === 'number') limits[key] = value
+    }
+    return { name, info: describe(adapter), limits, features: [...adapter.features].sort(), problem: null }
+  } catch (cause) {
+    return { ...nothing, problem: cause instanceof Error ? cause.message : String(cause) }
+  }
+}
+
 function describe(adapter: GPUAdapter): DeviceInfo {
   const { info } = adapter
   return {
