@@ -146,7 +146,9 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
         starting = null
       })
       // Whoever waits hears of a failed start at once; readiness comes back by itself, after a growing pause.
-      starting.catch(() => closing.signal.aborted || ensure().catch(() => {}))
+      starting.catch(() => {
+        if (!closing.signal.aborted) ensure().catch(() => {})
+      })
     }
     return starting
   }
