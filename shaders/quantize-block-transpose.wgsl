@@ -100,7 +100,7 @@ fn scale_at(extreme: vec4f, low: vec4f, high: vec4f, factor: f32) -> Scale {
 fn code_bits(bits: vec4u, s: Scale) -> vec4u {
   let code_max = f32((1u << params.bits) - 1u);
   let scaled = clamp(bitcast<vec4f>(bits) * s.inverse, -s.zero_point, vec4f(code_max) - s.zero_point);
-  return bitcast<vec4u>(scaled + (vec4f(ROUND_MAGIC) + s.zero_point)) & vec4u((1u << params.bits) - 1u);
+  return (bitcast<vec4u>(scaled + vec4f(ROUND_MAGIC)) + vec4u(s.zero_point)) & vec4u((1u << params.bits) - 1u);
 }
 
 fn cost_at(row: u32, col: u32, s: Scale, factor: f32) -> vec4f {

@@ -138,7 +138,7 @@ fn scale_at(extreme: f32, low: f32, high: f32, factor: f32) -> Scale {
 fn code_bits(bits: vec4u, s: Scale) -> vec4u {
   let code_max = f32((1u << params.bits) - 1u);
   let scaled = clamp(bitcast<vec4f>(bits) * s.inverse, vec4f(-s.zero_point), vec4f(code_max - s.zero_point));
-  return bitcast<vec4u>(scaled + vec4f(ROUND_MAGIC + s.zero_point)) & vec4u((1u << params.bits) - 1u);
+  return (bitcast<vec4u>(scaled + vec4f(ROUND_MAGIC)) + vec4u(u32(s.zero_point))) & vec4u((1u << params.bits) - 1u);
 }
 
 // f32(sum of floor(min(|t - q|, 16) * 128)^2) * factor * factor: the squared error in units that every adapter counts alike

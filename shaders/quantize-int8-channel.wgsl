@@ -14,15 +14,28 @@ struct Params { elements: u32, inner: u32, channels: u32, first_element: u32 }
 
 const ABS_MASK = vec4u(0x7fffffffu);
 const INFINITY_BITS = vec4u(0x7f800000u);
+const ROUND_MAGIC = vec4f(12582912.0);
+const ROUNDED_ZERO = 0x4b400000u;
 
 // the slots of four elements, component by component
 struct Slots4 {
   inverse_scale: vec4f,
   low: vec4f,
   high: vec4f,
-  magic: vec4f,
   dead_zone: vec4u,
   min_magnitude: vec4u,
+  // what makes codes of the four sums, see quantize-int8.wgsl
+  offset: u32,
+  flip: u32,
+}
+
+fn slots_from(inverse_scale: vec4f, low: vec4f, high: vec4f, magic: vec4f, dead_zone: vec4u, min_magnitude: vec4u) -> Slots4 {
+  let is_signed = low + (magic - ROUND_MAGIC) < vec4f(0.0);
+  let bias = bitcast<vec4u>(magic) - vec4u(ROUNDED_ZERO) + select(vec4u(0u), vec4u(128u), is_signed) - vec4u(ROUNDED_ZERO);
+  let sign = select(vec4u(0u), vec4u(0x80u), is_signed);
+  let offset = bias.x + (bias.y << 8u) + (bias.z << 16u) + (bias.w << 24u);
+  let flip = sign.x + (sign.y << 8u) + (sign.z << 16u) + (sign.w << 24u);
+  return Slots4(inverse_scale, low, high, dead_zone, min_magnitude, offset, flip);
 }
 
 fn slots_of(channel: vec4u) -> Slots4 {
@@ -34,7 +47,7 @@ fn slots_of(channel: vec4u) -> Slots4 {
   let b_rule = slots[channel.y * 2u + 1u];
   let c_rule = slots[channel.z * 2u + 1u];
   let d_rule = slots[channel.w * 2u + 1u];
-  return Slots4(
+  return slots_from(
     vec4f(a.x, b.x, c.x, d.x),
     vec4f(a.y, b.y, c.y, d.y),
     vec4f(a.z, b.z, c.z, d.z),
@@ -47,19 +60,17 @@ fn slots_of(channel: vec4u) -> Slots4 {
 fn slot_of(channel: u32) -> Slots4 {
   let slot = bitcast<vec4f>(slots[channel * 2u]);
   let rule = slots[channel * 2u + 1u];
-  return Slots4(vec4f(slot.x), vec4f(slot.y), vec4f(slot.z), vec4f(slot.w), vec4u(rule.x), vec4u(rule.y));
+  return slots_from(vec4f(slot.x), vec4f(slot.y), vec4f(slot.z), vec4f(slot.w), vec4u(rule.x), vec4u(rule.y));
 }
 
 fn write_codes(v: u32, slot: Slots4) {
   let loaded = values[v];
   let bits = select(loaded, vec4u(0u), (loaded & ABS_MASK) >= INFINITY_BITS);
-  let zero_code = bitcast<vec4u>(slot.magic);
-  var code = bitcast<vec4u>(clamp(bitcast<vec4f>(bits) * slot.inverse_scale, slot.low, slot.high) + slot.magic);
-  let moved = select(zero_code + 1u, zero_code - 1u, bits >= vec4u(0x80000000u));
-  code = select(code, moved, (code == zero_code) & (slot.min_magnitude == vec4u(1u)));
-  code = select(code, zero_code, (bits & ABS_MASK) <= slot.dead_zone);
-  code &= vec4u(255u);
-  var word = code.x | (code.y << 8u) | (code.z << 16u) | (code.w << 24u);
+  var code = bitcast<vec4u>(clamp(bitcast<vec4f>(bits) * slot.inverse_scale, slot.low, slot.high) + ROUND_MAGIC);
+  let moved = select(vec4u(ROUNDED_ZERO + 1u), vec4u(ROUNDED_ZERO - 1u), bits >= vec4u(0x80000000u));
+  code = select(code, moved, (code == vec4u(ROUNDED_ZERO)) & (slot.min_magnitude == vec4u(1u)));
+  code = select(code, vec4u(ROUNDED_ZERO), (bits & ABS_MASK) <= slot.dead_zone);
+  var word = (code.x + (code.y << 8u) + (code.z << 16u) + (code.w << 24u) + slot.offset) ^ slot.flip;
   if (v * 4u + 4u > params.elements) {
     word &= (1u << ((params.elements & 3u) * 8u)) - 1u;
   }

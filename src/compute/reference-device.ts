@@ -83,6 +83,11 @@ class ReferenceDevice implements ComputeDevice {
     }
   }
 
+  /** Live buffers, for leak checks. */
+  get bufferCount(): number {
+    return this.#budget.buffers
+  }
+
   async prepare(_kernels: readonly Kernel[]): Promise<void> {}
 
   createBuffer(label: string, sizeBytes: number): DeviceBuffer {

@@ -124,7 +124,7 @@ export class WebgpuDevice implements ComputeDevice {
 
   /** Live buffers, for leak checks. */
   get bufferCount(): number {
-    return this.#buffers.size
+    return this.#budget.buffers
   }
 
   async prepare(kernels: readonly Kernel[]): Promise<void> {

@@ -1,5 +1,5 @@
 // int8/uint8 quantization with one scale and zero point a slot, and the dead zone as a parameter:
-//   q = clamp(roundHalfEven(x * inv), qmin - zp, qmax - zp) + zp
+//   q = roundHalfEven(clamp(x * inv, qmin - zp, qmax - zp)) + zp, within -128..127 or 0..255
 //   |x| <= deadZone: q = zp; otherwise, with minMagnitude 1, a q that rounded to zp becomes zp + sign(x).
 // NaN and infinities count as 0 (tensors that hold them are not quantized; the value only has to be defined).
 // Slot, 8 words: [inv f32, qmin - zp f32, qmax - zp f32, 12582912 + zp f32, deadZone |x| bits, minMagnitude, 0, 0]; the host
@@ -7,7 +7,7 @@
 // Segment starts are multiples of 4 and no two segments share a vec4. Params: [segmentCount, lanes, 0, 0].
 
 import type { Kernel } from '../compute/compute-device.ts'
-import { ABS_MASK, bitsFloat, clamp, floatBits, INFINITY_BITS, ROUND_MAGIC } from './float-bits.ts'
+import { ABS_MASK, bitsFloat, clamp, floatBits, INFINITY_BITS, ROUND_MAGIC, roundHalfEven } from './float-bits.ts'
 import { asBytes, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
@@ -40,14 +40,13 @@ export function writeInt8Slot(slots: Uint32Array, row: number, slot: Int8Slot): 
 /** The code byte of one value under the slot at word `base`. */
 export function int8Code(slots: Uint32Array, base: number, bits: number): number {
   const magnitude = bits & ABS_MASK
-  const magic = bitsFloat(slots[base + 3]!)
-  const zeroCode = floatBits(magic)
+  const zeroPoint = bitsFloat(slots[base + 3]!) - ROUND_MAGIC
   const value = magnitude < INFINITY_BITS ? bitsFloat(bits) : 0
-  if (value === 0 || magnitude <= slots[base + 4]!) return zeroCode & 255
+  if (value === 0 || magnitude <= slots[base + 4]!) return zeroPoint & 255
   const scaled = Math.fround(value * bitsFloat(slots[base]!))
-  const code = floatBits(clamp(scaled, bitsFloat(slots[base + 1]!), bitsFloat(slots[base + 2]!)) + magic)
-  if (code === zeroCode && slots[base + 5]! === 1) return (zeroCode + (value < 0 ? -1 : 1)) & 255
-  return code & 255
+  const rounded = roundHalfEven(clamp(scaled, bitsFloat(slots[base + 1]!), bitsFloat(slots[base + 2]!)))
+  if (rounded === 0 && slots[base + 5]! === 1) return (zeroPoint + (value < 0 ? -1 : 1)) & 255
+  return (rounded + zeroPoint) & 255
 }
 
 export const quantizeInt8: Kernel = {
