@@ -119,6 +119,14 @@ function planTensor(tensor: TensorInfo, steps: CompiledStep[], facts: TensorFact
       refused.push({ ...planned, selected: true })
       continue
     }
+    if (planned.kind === 'encode') {
+      const after = outputParts(tensor, planned.encode).reduce((sum, part) => sum + part.lengthBytes, 0)
+      if (after >= tensorBytes(tensor)) {
+        const detail = `${planned.detail} would take ${after} bytes, it has ${tensorBytes(tensor)}`
+        refused.push({ reason: 'no_gain', detail, selected: true })
+        continue
+      }
+    }
     used.push({ id: step.method.id, detail: planned.detail })
     if (planned.kind === 'prune') prune = prune === null ? planned.prune : mergePrune(tensor, prune, planned.prune)
     else encode = planned.encode

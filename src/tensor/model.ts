@@ -50,6 +50,7 @@ export const SKIP_REASONS = {
   inside_scan: 'inside a Scan or Loop body where it may not be replaced',
   block_size_mismatch: 'its rows do not divide into blocks and the format has no ragged block',
   sparse: 'stored as a sparse tensor',
+  no_gain: 'its compressed form would not be smaller',
   too_large_for_device: 'its packed form is larger than one device binding',
 } as const
 export type SkipReason = keyof typeof SKIP_REASONS

@@ -1,0 +1,186 @@
+// Block quantization of weights stored as [K,N] into the [N,K] order of the artifact. Entry: encodeTransposed.
+// Small tensors: one dispatch a tensor into the lane's buffers. Larger ones: the whole packed tensor is gathered in device
+// buffers that its pieces share (transpose-accumulators.ts), then read back and written in parts.
+
+import type { Command, DeviceBuffer, Readback } from '../compute/compute-device.ts'
+import { blockWords } from '../kernels/block-codes.ts'
+import { BLOCK_FLAG_WORDS } from '../kernels/quantize-block.ts'
+import { transposeKernel, transposeParams, transposeWorkgroups } from '../kernels/quantize-block-transpose.ts'
+import { flagReadback, shrinkCount, takeZeroPoints, writeZeroPoints } from './encode-blocks.ts'
+import type { EncodePass } from './encode-pass.ts'
+import { asWordView, clear, type Lane, run } from './lane.ts'
+import type { Piece } from './pieces.ts'
+import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
+import { type BlockTarget, blockCount } from './transpose-accumulators.ts'
+import { bytesOf, writePart } from './write-parts.ts'
+
+export async function encodeTransposed(
+  pass: EncodePass,
+  lane: Lane,
+  piece: Piece,
+  commands: Command[],
+  readbacks: Readback[],
+): Promise<void> {
+  const [span] = piece.spans
+  const block = span?.work.block
+  if (span === undefined || block === null || block === undefined) return
+  const flagBytes = piece.spans.length * BLOCK_FLAG_WORDS * 4
+  const flags = lane.buffer('flags', flagBytes)
+  commands.push(clear(flags, flagBytes))
+  readbacks.push(
+    flagReadback(
+      flags,
+      piece.spans.map(({ work }) => work),
+    ),
+  )
+  if (span.whole) return encodeWhole(pass, lane, piece, flags, commands, readbacks)
+  const target = await pass.accumulators.target(span.work, block)
+  addDispatch(lane, piece, 0, target, flags, commands)
+  await lane.submit(commands, readbacks)
+  span.work.piecesLeft--
+  if (span.work.piecesLeft > 0) return
+  await writeTarget(pass, lane, span.work, block, target)
+  pass.accumulators.release(span.work, block)
+}
+
+async function encodeWhole(
+  pass: EncodePass,
+  lane: Lane,
+  piece: Piece,
+  flags: DeviceBuffer,
+  commands: Command[],
+  readbacks: Readback[],
+): Promise<void> {
+  let blocks = 0
+  const bases = piece.spans.map(({ work }) => {
+    const base = blocks
+    if (work.block !== null) blocks += Math.ceil(blockCount(work.block) / 4) * 4
+    return base
+  })
+  const block = piece.spans[0]?.work.block as BlockEncode
+  const words = blockWords(block.bits, block.blockSize)
+  const target: BlockTarget = {
+    packed: lane.buffer('out', blocks * words * 4),
+    scales: lane.buffer('scales', blocks * 4),
+    zeroPoints: lane.buffer('zero points', blocks * 4),
+    blockBase: 0,
+  }
+  for (const index of piece.spans.keys()) {
+    addDispatch(lane, piece, index, { ...target, blockBase: bases[index] ?? 0 }, flags, commands)
+  }
+  const write = (part: 'values' | 'scale', blockBytes: number, view: Uint8Array): Promise<unknown> =>
+    Promise.all(
+      piece.spans.map(({ work }, index) => {
+        const own = work.block === null ? 0 : blockCount(work.block)
+        return writePart(pass.output, work, part, 0, bytesOf(view, (bases[index] ?? 0) * blockBytes, own * blockBytes))
+      }),
+    )
+  readbacks.push(
+    {
+      buffer: target.packed,
+      offsetBytes: 0,
+      sizeBytes: blocks * words * 4,
+      consume: async (view) => void (await write('values', words * 4, view)),
+    },
+    {
+      buffer: target.scales,
+      offsetBytes: 0,
+      sizeBytes: blocks * 4,
+      consume: async (view) => void (await write('scale', 4, view)),
+    },
+  )
+  if (!block.symmetric) {
+    readbacks.push({
+      buffer: target.zeroPoints,
+      offsetBytes: 0,
+      sizeBytes: blocks * 4,
+      consume(view) {
+        const codes = asWordView(view)
+        for (const [index, { work }] of piece.spans.entries()) {
+          const base = bases[index] ?? 0
+          if (work.block !== null) takeZeroPoints(work, 0, codes.subarray(base, base + blockCount(work.block)))
+        }
+      },
+    })
+  }
+  await lane.submit(commands, readbacks)
+  for (const { work } of piece.spans) {
+    work.piecesLeft--
+    writeZeroPoints(pass.output, work)
+  }
+}
+
+function addDispatch(
+  lane: Lane,
+  piece: Piece,
+  index: number,
+  target: BlockTarget,
+  flags: DeviceBuffer,
+  commands: Command[],
+): void {
+  const span = piece.spans[index]
+  const block = span?.work.block
+  if (span === undefined || block === null || block === undefined || span.tile === null) return
+  const { tile } = span
+  const perColumn = blocksPerRow(block)
+  // A tile of columns writes where its first column's blocks begin.
+  const blockBase = target.blockBase + tile.col * perColumn
+  const params = {
+    rows: tile.rows,
+    n: tile.cols,
+    firstBlock: tile.row / block.blockSize,
+    blocksPerColumn: perColumn,
+    bits: block.bits,
+    blockSize: block.blockSize,
+    asymmetric: !block.symmetric,
+    shrinkCount: shrinkCount(block),
+    valuesStart: span.start,
+    packedWordBase: blockBase * blockWords(block.bits, block.blockSize),
+    blockBase,
+    slot: index,
+  }
+  commands.push(
+    run(
+      transposeKernel(params),
+      [lane.values, target.packed, target.scales, target.zeroPoints, flags],
+      transposeParams(params),
+      transposeWorkgroups(tile.rows, tile.cols, block.blockSize),
+      span.count * 4,
+    ),
+  )
+}
+
+/** Reads a complete packed tensor back, a chunk at a time, and writes it. */
+async function writeTarget(
+  pass: EncodePass,
+  lane: Lane,
+  work: TensorWork,
+  block: BlockEncode,
+  target: BlockTarget,
+): Promise<void> {
+  const blocks = blockCount(block)
+  const step = lane.device.tuning.chunkBytes
+  const copy = async (
+    buffer: DeviceBuffer,
+    totalBytes: number,
+    consume: (view: Uint8Array, offsetBytes: number) => Promise<void> | undefined,
+  ): Promise<void> => {
+    for (let at = 0; at < totalBytes; at += step) {
+      await lane.submit(
+        [],
+        [{ buffer, offsetBytes: at, sizeBytes: Math.min(step, totalBytes - at), consume: (view) => consume(view, at) }],
+      )
+    }
+  }
+  await copy(target.packed, blocks * blockWords(block.bits, block.blockSize) * 4, (view, at) =>
+    writePart(pass.output, work, 'values', at, view),
+  )
+  await copy(target.scales, blocks * 4, (view, at) => writePart(pass.output, work, 'scale', at, view))
+  if (!block.symmetric) {
+    await copy(target.zeroPoints, blocks * 4, (view, at) => {
+      takeZeroPoints(work, at / 4, asWordView(view))
+      return undefined
+    })
+  }
+  writeZeroPoints(pass.output, work)
+}

@@ -1,0 +1,52 @@
+// Pruning inside a piece: prune-threshold in place, before any other kernel sees the values. Entry: pruneCommands.
+
+import type { Command, Readback } from '../compute/compute-device.ts'
+import { PRUNE_ZERO_WORDS, pruneThreshold } from '../kernels/prune-threshold.ts'
+import { asWordView, clear, type Lane, run } from './lane.ts'
+import type { Piece } from './pieces.ts'
+import { flatTable, type SegmentTable } from './segment-tables.ts'
+
+export interface PrunedPiece {
+  commands: Command[]
+  /** Adds the zeros of each tensor to its work; for the pass that writes (a calibration pass would count them twice). */
+  readbacks: Readback[]
+  /** The flat table, for kernels that follow; null when nothing in the piece is pruned. */
+  table: SegmentTable | null
+}
+
+export function pruneCommands(lane: Lane, piece: Piece): PrunedPiece {
+  if (!piece.spans.some((span) => span.work.pruneBits !== null)) return { commands: [], readbacks: [], table: null }
+  const table = flatTable(lane, piece)
+  const { spans } = piece
+  const thresholds = lane.scratch('thresholds', spans.length)
+  // Pruned tensors and others never share a piece (see groupOf in pieces.ts), so every span has a threshold.
+  for (const [index, span] of spans.entries()) thresholds[index] = span.work.pruneBits ?? 0
+  const zeroBytes = spans.length * PRUNE_ZERO_WORDS * 4
+  const zeros = lane.buffer('zeros', zeroBytes)
+  return {
+    commands: [
+      clear(zeros, zeroBytes),
+      run(
+        pruneThreshold,
+        [lane.values, table.buffer, lane.upload('thresholds', thresholds.subarray(0, spans.length)), zeros],
+        Uint32Array.of(table.count, table.lanes, 0, 0),
+        table.workgroups,
+        piece.elements * 4,
+      ),
+    ],
+    readbacks: [
+      {
+        buffer: zeros,
+        offsetBytes: 0,
+        sizeBytes: zeroBytes,
+        consume(view) {
+          const counts = asWordView(view)
+          for (const [index, span] of spans.entries()) {
+            span.work.zerosAfter += counts[index * PRUNE_ZERO_WORDS + 1] ?? 0
+          }
+        },
+      },
+    ],
+    table,
+  }
+}
