@@ -75,10 +75,12 @@ export function sendFile(response: Response, file: ArtifactFile): Promise<void> 
   })
   return new Promise((resolve, reject) => {
     const options = { root: dirname(file.path), dotfiles: 'allow', lastModified: false, cacheControl: false } as const
-    response.sendFile(basename(file.path), options, (error?: Error & { code?: string }) => {
+    response.sendFile(basename(file.path), options, (error?: Error & { code?: string; status?: number }) => {
       // A client that leaves is not an error of ours, and nothing more can be sent to it.
       if (!error || error.code === 'ECONNABORTED' || error.code === 'EPIPE' || error.code === 'ECONNRESET') resolve()
-      else reject(error)
+      else if (error.status === 404) {
+        reject(new AppError('store_failed', `${file.name} is in the catalogue, but not in the store.`, {}, error))
+      } else reject(error)
     })
   })
 }

@@ -6,7 +6,8 @@ import type { Response } from 'express'
 import { z } from 'zod'
 import { DEFAULT_WAIT_SECONDS } from '../config.ts'
 import { AppError } from '../errors.ts'
-import { FINAL_STATES, type JobView } from '../jobs/service.ts'
+import { isFinal } from '../jobs/job.ts'
+import type { JobView } from '../jobs/service.ts'
 import type { Report } from '../validate/report.ts'
 import { FILE_HEADERS, onlyFile, sendFile } from './artifacts.ts'
 import { EXAMPLE_JOB_ID, problemSchema } from './components.ts'
@@ -165,7 +166,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
         if (prefer.applied) response.set('Preference-Applied', prefer.applied)
         const ended = await service.jobs.wait(job.id, prefer.waitSeconds * 1000, clientSignal(response))
         if (response.destroyed) return
-        if (!FINAL_STATES.includes(ended.state)) sendJson(response, 202, jobBody(ended))
+        if (!isFinal(ended.state)) sendJson(response, 202, jobBody(ended))
         else if (ended.state === 'succeeded') await sendResult(response, ended)
         else await sendFailure(response, ended)
       },

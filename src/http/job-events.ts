@@ -4,7 +4,8 @@
 import type { Response } from 'express'
 import { z } from 'zod'
 import { SSE_HEARTBEAT_SECONDS } from '../config.ts'
-import { FINAL_STATES, type JobEvent } from '../jobs/service.ts'
+import { isFinal } from '../jobs/job.ts'
+import type { JobEvent } from '../jobs/service.ts'
 import type { HttpDeps } from './deps.ts'
 import { jobBody, jobId } from './jobs.ts'
 import { clientSignal, parse, pathParam, type Route } from './route.ts'
@@ -50,7 +51,7 @@ export function jobEventRoutes({ service, metrics }: HttpDeps, heartbeatMs = SSE
         const job = await service.jobs.get(id)
         const signal = clientSignal(response)
         const events = service.jobs.events(id, afterId ?? null, signal)
-        if (FINAL_STATES.includes(job.state) && afterId !== undefined) {
+        if (isFinal(job.state) && afterId !== undefined) {
           const missed: JobEvent[] = []
           for await (const event of events) if (event.id > afterId) missed.push(event)
           if (missed.length === 0) {

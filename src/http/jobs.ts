@@ -2,7 +2,8 @@
 // job gives in artifacts.ts and reports.ts.
 
 import { z } from 'zod'
-import { FINAL_STATES, type JobRequest, type JobView } from '../jobs/service.ts'
+import { isFinal } from '../jobs/job.ts'
+import type { JobRequest, JobView } from '../jobs/service.ts'
 import {
   bytes,
   component,
@@ -279,7 +280,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
       errors: ['not_found'],
       async handle(request, response) {
         const job = await service.jobs.get(pathParam(request, 'id'))
-        if (!FINAL_STATES.includes(job.state)) response.set('Retry-After', '1')
+        if (!isFinal(job.state)) response.set('Retry-After', '1')
         sendJson(response, 200, jobBody(job))
       },
     },

@@ -79,7 +79,8 @@ export function receiveMultipart(
       limits: {
         fileSize: limits.uploadBytes,
         files: limits.uploadParts,
-        fields: rules.fields.length,
+        // One more than there are, so that an unknown one is refused by its name.
+        fields: rules.fields.length + 1,
         fieldSize: limits.jsonBytes,
         fieldNameSize: MAX_FIELD_NAME_BYTES,
         headerPairs: MAX_PART_HEADERS,

@@ -183,10 +183,15 @@ function problemResponses(route: Route): Json {
   const byStatus = Map.groupBy(codes, (code) => STATUS_OF[code])
   const responses: Json = {}
   for (const [status, group] of [...byStatus].sort(([a], [b]) => a - b)) {
-    if (status in route.responses) continue
+    const list = group.map((code) => `\`${code}\`: ${ERROR_CODES[code].summary}`).join('\n\n')
+    const own = route.responses[status]
+    if (own) {
+      responses[status] = { ...response(own), description: `${own.description}\n\n${list}` }
+      continue
+    }
     const retry = status === 429 || status === 503
     responses[status] = {
-      description: group.map((code) => `\`${code}\`: ${ERROR_CODES[code].summary}`).join('\n\n'),
+      description: list,
       headers: {
         'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' },
         ...(retry ? { 'Retry-After': { $ref: '#/components/headers/Retry-After' } } : {}),

@@ -129,6 +129,7 @@ function setHealthGauges({ metrics }: HttpDeps, health: Health): void {
   metrics.queueDepth.set(queue.queued)
   metrics.jobsRunning.set(queue.running)
   metrics.workerUp.set(worker.up ? 1 : 0)
+  if (worker.startSeconds !== null) metrics.workerStartSeconds.set(worker.startSeconds)
   metrics.storeFreeBytes.set(store.freeBytes)
   metrics.draining.set(health.draining ? 1 : 0)
   metrics.referenceDevice.set(worker.device?.kind === 'reference' ? 1 : 0)

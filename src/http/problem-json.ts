@@ -171,7 +171,6 @@ export function toAppError(thrown: unknown, limits: Limits): AppError {
   if (/^(Request (aborted|closed)|aborted)$/.test(thrown.message)) {
     return new AppError('request_invalid', 'The client left before the body had ended.', { path: 'body' }, thrown)
   }
-  if (status === 404) return new AppError('not_found', 'The file is no longer in the store.', {}, thrown)
   if (status === 412) {
     return new AppError('precondition_failed', 'The file changed, or its ETag is another one.', {}, thrown)
   }

@@ -4,7 +4,6 @@ import { readFile } from 'node:fs/promises'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import type { Report } from '../validate/report.ts'
-import { renderReportHtml } from '../validate/report-html.ts'
 import { component } from './components.ts'
 import type { HttpDeps } from './deps.ts'
 import { jobId } from './jobs.ts'
@@ -88,6 +87,8 @@ export function reportRoutes({ service }: HttpDeps): Route[] {
         }
         const json = await readStored(path)
         if (html) {
+          // Loaded when first asked for: most servers are only talked to by programs.
+          const { renderReportHtml } = await import('../validate/report-html.ts')
           const page = renderReportHtml(JSON.parse(json.toString('utf8')) as Report)
           response.set('Content-Security-Policy', REPORT_PAGE_POLICY).type('text/html').send(page)
           return

@@ -43,7 +43,12 @@ export interface Route {
 }
 
 /** Codes that any route can answer with. */
-export const COMMON_ERRORS: readonly ErrorCode[] = ['origin_forbidden', 'method_not_allowed', 'internal']
+export const COMMON_ERRORS: readonly ErrorCode[] = [
+  'request_invalid',
+  'origin_forbidden',
+  'method_not_allowed',
+  'internal',
+]
 
 /** /v1/jobs/{id}/artifacts/{name} -> /v1/jobs/:id/artifacts/*name when `name` may hold slashes. */
 export function expressPath(route: Pick<Route, 'path' | 'pathLike'>): string {

@@ -98,6 +98,7 @@ export const METRICS = {
     help: 'Children that ended untold. cause: crashed, timeout, memory, device_lost.',
   },
   worker_up: { type: 'gauge', labels: [], help: '1 while the GPU worker is ready.' },
+  worker_start_seconds: { type: 'gauge', labels: [], help: 'How long the last start of the GPU worker took.' },
   worker_resident_memory_bytes: {
     type: 'gauge',
     labels: ['child'],
