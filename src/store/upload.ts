@@ -154,12 +154,14 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
     const path = join(folder, name)
     try {
       const { sizeBytes, sha256 } = await receive(path, stream)
-      if (closed) throw new AppError('request_invalid', 'The upload was given up before it was complete.')
+      if (closed) throw givenUp()
       const file = { name, sizeBytes, sha256 }
       files.push(file)
       return file
     } catch (error) {
-      await fs.rm(path, { force: true }).catch(() => {})
+      // discard() may have removed the folder under the open file, or just before the file was opened
+      await fs.rm(closed ? folder : path, { recursive: true, force: true }).catch(() => {})
+      if (closed) throw givenUp()
       throw clientGone(error) ?? storeError(error, `receiving ${JSON.stringify(name)}`)
     }
   }
@@ -199,6 +201,10 @@ async function writeAll(handle: fs.FileHandle, chunks: Buffer[]): Promise<void> 
     if (left.length === 0) return
     rest = left
   }
+}
+
+function givenUp(): AppError {
+  return new AppError('request_invalid', 'The upload was given up before it was complete; nothing was stored.')
 }
 
 /** A stream that ended early is the client's doing, not the store's. */
