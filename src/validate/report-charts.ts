@@ -1,5 +1,5 @@
-// Inline SVG charts of the report page: sizeBars, intervalChart, histogramChart. Plain shapes with classes for colour, no
-// script; every chart carries a text title for screen readers.
+// Charts of the report page: sizeBars (boxes), intervalChart and histogramChart (inline SVG with a title for screen
+// readers). Classes give the colours; no script.
 
 import type { WeightHistogram } from '../jobs/protocol.ts'
 import type { Markup } from './report-text.ts'
@@ -13,20 +13,14 @@ export interface SizeBar {
   note: string
 }
 
-/** Horizontal bars on one scale. Widths are shares of the longest bar. */
+/** Horizontal bars on one scale, as plain boxes so that their text stays readable on a phone. */
 export function sizeBars(bars: SizeBar[]): Markup {
   const longest = Math.max(...bars.map((bar) => bar.bytes), 1)
-  const rowHeight = 34
-  const width = 640
-  const plot = 440
-  const rows = bars.map((bar, index) => {
-    const y = index * rowHeight
-    const length = Math.max(2, (plot * bar.bytes) / longest)
-    return html`<g transform="translate(0 ${y})"><text x="0" y="20" class="strong">${bar.label}</text>
-<rect x="120" y="6" width="${length.toFixed(1)}" height="20" rx="3" class="f-${bar.tone}"/>
-<text x="${(126 + length).toFixed(1)}" y="20">${bytesText(bar.bytes)}${bar.note === '' ? '' : ` · ${bar.note}`}</text></g>`
+  const rows = bars.map(({ label, bytes, tone, note }) => {
+    const share = (100 * bytes) / longest
+    return html`<div class="bar"><b>${label}</b><span><i class="${tone}" style="width:${share.toFixed(2)}%"></i></span><em>${bytesText(bytes)}${note === '' ? '' : ` · ${note}`}</em></div>`
   })
-  return html`<svg class="bars" viewBox="0 0 ${width + 60} ${bars.length * rowHeight}" role="img"><title>File sizes before and after</title>${rows}</svg>`
+  return html`<div class="bars">${rows}</div>`
 }
 
 /** Before and after of several shares as points with 95 % whiskers, on a common axis zoomed to what is there. */
@@ -59,7 +53,7 @@ export function intervalChart(rows: { label: string; metric: PairedMetric }[]): 
     (tick) =>
       html`<line x1="${x(tick).toFixed(1)}" x2="${x(tick).toFixed(1)}" y1="2" y2="${bottom}" class="s-line"/><text x="${x(tick).toFixed(1)}" y="${bottom + 16}" text-anchor="middle">${percentText(tick, tickDigits(high - low))}</text>`,
   )
-  return html`<svg viewBox="0 0 ${width} ${bottom + 22}" role="img"><title>Accuracy before and after with 95 % confidence intervals</title>${grid}${lines}</svg>`
+  return html`<svg class="wide" viewBox="0 0 ${width} ${bottom + 22}" role="img"><title>Accuracy before and after with 95 % confidence intervals</title>${grid}${lines}</svg>`
 }
 
 function tickDigits(span: number): number {
@@ -67,7 +61,7 @@ function tickDigits(span: number): number {
 }
 
 /** Plot area of one histogram, in SVG units. */
-const PLOT = { width: 420, height: 150, left: 30, bottom: 20 }
+const PLOT = { width: 320, height: 120, left: 30, bottom: 20 }
 
 /**
  * Counts per bin on a logarithmic axis (a spike at zero would flatten everything else): the original as filled columns, the

@@ -20,7 +20,7 @@ import {
 const VERDICTS: Readonly<Record<Verdict, { tone: string; title: string }>> = {
   requirement_met: { tone: 'good', title: 'Requirement met' },
   requirement_not_met: { tone: 'bad', title: 'Requirement not met' },
-  validated: { tone: 'good', title: 'Loaded, run and compared' },
+  validated: { tone: 'plain', title: 'Checked; no requirement to judge by' },
   attention: { tone: 'warn', title: 'Look before you use it' },
   not_validated: { tone: 'warn', title: 'Not validated' },
 }
@@ -102,7 +102,11 @@ function accuracyFigure({ validation, metrics }: Report): [string, string] | nul
     return [percentText(agreement.after, 2), `of ${agreement.n ?? 0} decisions stay the same (worst output)`]
   }
   if (sqnr === undefined) return null
+  const readBack = validation?.kind === 'read-back'
   return sqnr.after === null
-    ? ['identical', 'outputs or weights of both models']
-    : [`${threeDigits(sqnr.after)} dB`, 'signal to quantization noise, worst output']
+    ? ['identical', readBack ? 'every weight of both models' : 'every output of both models']
+    : [
+        `${threeDigits(sqnr.after)} dB`,
+        `signal to quantization noise, ${readBack ? 'all changed weights' : 'worst output'}`,
+      ]
 }

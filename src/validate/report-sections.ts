@@ -95,7 +95,7 @@ function classificationPart(result: ClassificationResult): Markup {
   ]
   const rows = named.flatMap(([label, metric]) => (metric === null ? [] : [{ label, metric }]))
   const charted = rows.filter(({ label }) => /^(top|F1)/.test(label))
-  return html`${KEY}${intervalChart(charted)}
+  return html`${KEY}<div class="scroll">${intervalChart(charted)}</div>
 <div class="scroll"><table><tr><th>figure</th><th class="n">original</th><th class="n">artifact</th><th class="n">difference</th><th class="n">95 % interval of the difference</th></tr>${rows.map(({ label, metric }) => shareRow(label, metric))}</table></div>
 <p class="soft">n = ${countText(result.n)}, ${result.classes} classes, decision: ${result.rule} of ‘${result.output}’. Only the original was right on ${countText(result.lost)}, only the artifact on ${countText(result.gained)}. Intervals: ${result.top1.method}; the others: ${result.macro.f1.method}.</p>
 ${confusionPart(result)}`

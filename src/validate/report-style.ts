@@ -23,6 +23,7 @@ p { margin: 0 0 8px; }
 section, .verdict { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin-top: 16px; }
 .verdict { border-left: 6px solid var(--soft); background: var(--plain-bg); }
 .verdict b { display: block; font-size: 19px; margin-bottom: 2px; }
+.verdict.plain { border-left-color: var(--after); }
 .verdict.good { border-left-color: var(--good); background: var(--good-bg); } .verdict.good b { color: var(--good); }
 .verdict.bad { border-left-color: var(--bad); background: var(--bad-bg); } .verdict.bad b { color: var(--bad); }
 .verdict.warn { border-left-color: var(--warn); background: var(--warn-bg); } .verdict.warn b { color: var(--warn); }
@@ -30,12 +31,13 @@ section, .verdict { background: var(--card); border: 1px solid var(--line); bord
 .figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .figure b { display: block; font-size: 22px; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .figure span { color: var(--soft); font-size: 13px; }
-.scroll { overflow-x: auto; margin: 0 -4px; padding: 0 4px; }
+.scroll { overflow-x: auto; margin: 8px -4px; padding: 0 4px; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.n, th.n { text-align: right; white-space: nowrap; }
-td.name { overflow-wrap: anywhere; min-width: 150px; }
+td.name { overflow-wrap: anywhere; min-width: 170px; }
+table.tensors td.name { width: 20%; }
 td.name small { display: block; color: var(--soft); }
 tr:last-child td { border-bottom: 0; }
 .ok { color: var(--good); font-weight: 600; } .no { color: var(--bad); font-weight: 600; }
@@ -44,13 +46,18 @@ tr:last-child td { border-bottom: 0; }
 code, pre { font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--code); border-radius: 4px; }
 code { padding: 1px 4px; overflow-wrap: anywhere; }
 pre { padding: 10px 12px; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 10px; }
+details { margin-top: 10px; } summary { cursor: pointer; color: var(--after); }
 ul { margin: 6px 0 0; padding-left: 20px; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--soft); font: 11px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif; }
 svg .strong { fill: var(--ink); font-weight: 600; }
 .f-before { fill: var(--before); } .f-after { fill: var(--after); } .f-zero { fill: var(--zero); }
 .s-before { stroke: var(--before); } .s-after { stroke: var(--after); } .s-line { stroke: var(--line); }
-.bars { margin: 4px 0 10px; }
+.bars { margin: 4px 0 12px; }
+.bar { display: grid; grid-template-columns: 112px 1fr 150px; gap: 12px; align-items: center; margin: 7px 0; }
+.bar i { display: block; height: 20px; min-width: 2px; border-radius: 3px; background: var(--before); }
+.bar i.after { background: var(--after); } .bar em { font-style: normal; color: var(--soft); font-variant-numeric: tabular-nums; }
+svg.wide { min-width: 540px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px 24px; }
 .chart p { margin: 0; font-size: 13px; overflow-wrap: anywhere; }
 .key { display: inline-flex; align-items: center; gap: 6px; margin-right: 16px; color: var(--soft); font-size: 13px; }
@@ -59,7 +66,8 @@ svg .strong { fill: var(--ink); font-weight: 600; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 0 32px; }
 .confusion td, .confusion th { text-align: right; padding: 2px 6px; border: 1px solid var(--line); font-size: 12px; }
 .confusion .hit { background: var(--good-bg); } .confusion .miss { background: var(--bad-bg); }
-@media (max-width: 560px) { main { padding: 16px 12px 40px; } section, .verdict { padding: 14px; } .figure b { font-size: 19px; } }
-@media print { :root { color-scheme: light; } body { background: #fff; font-size: 12px; } main { max-width: none; padding: 0; }
+@media (max-width: 560px) { main { padding: 16px 12px 40px; } section, .verdict { padding: 14px; } .figure b { font-size: 19px; }
+  .bar { grid-template-columns: 1fr auto; gap: 2px 8px; } .bar span { grid-column: 1 / -1; grid-row: 2; } }
+@media print { * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } body { background: #fff; font-size: 12px; } main { max-width: none; padding: 0; }
   section, .verdict, .figure { break-inside: avoid; border-color: #bbb; } section.long { break-inside: auto; } .scroll { overflow: visible; } }
 `

@@ -21,24 +21,36 @@ export function weightSection({ tensors }: Report): Markup {
     const threshold = histogram.threshold === null ? '' : ` · |w| ≤ ${numberText(histogram.threshold)} became 0`
     return html`<div class="chart"><p><b>${tensor.name}</b> <span class="soft">[${tensor.shape.join(', ')}]${threshold}</span></p>${histogramChart(tensor.name, histogram)}</div>`
   })
+  const anyAfter = drawn.some(({ histogram }) => histogram.after !== null)
+  const after = anyAfter ? html`<span class="key"><i class="after"></i>artifact, dequantized</span>` : NOTHING
   const band = anyBand ? html`<span class="key"><i class="zero"></i>set to zero</span>` : NOTHING
-  return html`<section><h2>Weights before and after</h2><p><span class="key"><i></i>original</span><span class="key"><i class="after"></i>artifact, dequantized</span>${band}<span class="soft">The largest compressed tensors; weights per bin, logarithmic.</span></p><div class="charts">${charts}</div></section>`
+  return html`<section><h2>Weights before and after</h2><p><span class="key"><i></i>original</span>${after}${band}<span class="soft">The largest compressed tensors; weights per bin, logarithmic.</span></p><div class="charts">${charts}</div></section>`
 }
 
+/** A longer list of kept tensors folds away below the compressed ones. */
+const MAX_UNFOLDED_KEPT = 40
+
 export function tensorSection({ tensors, tensorCounts }: Report): Markup {
-  const shown =
-    tensors.length <= MAX_ROWS ? tensors : [...tensors].sort((a, b) => b.bytesBefore - a.bytesBefore).slice(0, MAX_ROWS)
   const reasons = Object.entries(tensorCounts.byReason).map(
     ([reason, count]) =>
       html`<li><code>${reason}</code> ${countText(count)}: ${SKIP_REASONS[reason as keyof typeof SKIP_REASONS]}</li>`,
   )
+  const compressed = tensors.filter((tensor) => tensor.action === 'compress')
+  const kept = tensors.filter((tensor) => tensor.action === 'keep')
+  const keptTable = tensorTable(kept, 'Kept as they were')
+  return html`<section class="long"><h2>Every tensor</h2>
+<p>${plural(tensorCounts.compressed, 'tensor')} compressed, ${countText(tensorCounts.kept)} kept${reasons.length === 0 ? '.' : ', because:'}</p>${reasons.length === 0 ? NOTHING : html`<ul>${reasons}</ul>`}
+${tensorTable(compressed, 'Compressed')}${kept.length <= MAX_UNFOLDED_KEPT ? keptTable : html`<details><summary>The ${countText(kept.length)} tensors that were kept</summary>${keptTable}</details>`}</section>`
+}
+
+function tensorTable(tensors: TensorOutcome[], title: string): Markup {
+  if (tensors.length === 0) return NOTHING
+  const shown = [...tensors].sort((a, b) => b.bytesBefore - a.bytesBefore).slice(0, MAX_ROWS)
   const cut =
     tensors.length > MAX_ROWS
-      ? html`<p class="soft">The ${MAX_ROWS} largest of ${countText(tensors.length)} tensors; the JSON report has all.</p>`
+      ? html`<p class="soft">The ${MAX_ROWS} largest of ${countText(tensors.length)}; the JSON report has all.</p>`
       : NOTHING
-  return html`<section class="long"><h2>Every tensor</h2>
-<p>${plural(tensorCounts.compressed, 'tensor')} compressed, ${countText(tensorCounts.kept)} kept${reasons.length === 0 ? '.' : ', because:'}</p>${reasons.length === 0 ? NOTHING : html`<ul>${reasons}</ul>`}${cut}
-<div class="scroll"><table><tr><th>tensor</th><th>what happened</th><th class="n">bytes</th><th class="n">SQNR</th><th class="n">max |error|</th><th class="n">cosine</th><th class="n">zeros</th></tr>${shown.map(tensorRow)}</table></div></section>`
+  return html`<h3>${title}, largest first</h3>${cut}<div class="scroll"><table class="tensors"><tr><th>tensor</th><th>what happened</th><th class="n">bytes</th><th class="n">SQNR</th><th class="n">max |error|</th><th class="n">cosine</th><th class="n">zeros</th></tr>${shown.map(tensorRow)}</table></div>`
 }
 
 function tensorRow(tensor: TensorOutcome): Markup {
@@ -65,18 +77,26 @@ function tensorRow(tensor: TensorOutcome): Markup {
 <td class="n">${measure === null || measure.cosine === null ? '' : measure.cosine.toFixed(5)}</td><td class="n">${zeros}</td></tr>`
 }
 
+const RESOLVED_LABELS: Readonly<Record<string, string>> = {
+  sparsityRequested: 'requested sparsity',
+  sparsity: 'achieved sparsity',
+  clip: 'clipped at',
+}
+
 /** What was decided while running: thresholds, scales, achieved sparsity. */
 function resolvedText({ resolved }: TensorOutcome): Markup {
-  const entries = Object.entries(resolved).map(([key, value]) => `${key} ${valueText(value)}`)
+  const entries = Object.entries(resolved).map(([key, value]) => `${RESOLVED_LABELS[key] ?? key} ${valueText(value)}`)
   return entries.length === 0 ? NOTHING : html`<br><span class="soft">${entries.join(', ')}</span>`
 }
 
+/** Numbers shortly; {least, largest} as a range. */
 function valueText(value: unknown): string {
   if (typeof value === 'number') return numberText(value)
   if (typeof value !== 'object' || value === null) return String(value)
+  if ('least' in value && 'largest' in value) return `${valueText(value.least)} to ${valueText(value.largest)}`
   return Object.entries(value)
     .map(([key, part]) => `${key} ${valueText(part)}`)
-    .join(' to ')
+    .join(', ')
 }
 
 export function notesSection({ planNotes }: Report): Markup {

@@ -170,7 +170,7 @@ function judge(validation: ValidationResult | null, requirement: RequirementOutc
     const { identicalTensors, changedTensors } = validation
     return {
       outcome: 'validated',
-      sentence: `Read back: ${identicalTensors} tensors identical byte for byte, ${changedTensors} compressed and compared by value. No requirement was set.`,
+      sentence: `Read back: ${identicalTensors} tensors identical byte for byte, ${changedTensors} compressed and compared by value.`,
     }
   }
   const introduced = validation.outputs.reduce((sum, output) => sum + output.nonFiniteIntroduced, 0)
@@ -183,7 +183,7 @@ function judge(validation: ValidationResult | null, requirement: RequirementOutc
   const source = validation.inputs.source === 'dataset' ? 'inputs of the dataset' : 'synthetic inputs'
   return {
     outcome: 'validated',
-    sentence: `Original and artifact both ran in onnxruntime on ${validation.inputs.samples} ${source}. No requirement was set.`,
+    sentence: `Original and artifact both ran in onnxruntime on ${validation.inputs.samples} ${source}; the figures below say how far they are apart.`,
   }
 }
 

@@ -18,7 +18,7 @@ import { readVersions } from './versions.ts'
 export const DEFAULT_TIMEOUT_MS = 15 * 60_000
 
 /** Counted latency runs of one model stop near this, so that slow models do not take minutes; at least three are made. */
-const LATENCY_BUDGET_MS = 10_000
+const LATENCY_BUDGET_MS = 5_000
 const MIN_LATENCY_RUNS = 3
 
 /** Runs in one turn when both models take turns, after one uncounted run that refills the caches. */
