@@ -9,8 +9,8 @@ import type { Metrics } from '../telemetry/metrics.ts'
 
 /** Client ids end up in logs: only characters that cannot break a line or a JSON reader, and few of them. */
 const PLAIN_ID = /^[\w.:-]{1,100}$/
-/** Window over which a slow body is judged: long enough for a stalled disk or a Wi-Fi handover. */
-const BODY_WINDOW_MS = 30_000
+/** Two slow windows in a row end a body: long enough together for a stalled disk or a Wi-Fi handover. */
+const BODY_WINDOW_MS = 15_000
 
 export function newRequestId(): string {
   return randomUUID()
@@ -55,7 +55,7 @@ export function requestContext(log: Log, metrics: Metrics): RequestHandler {
 }
 
 /**
- * Gives up a body that arrives slower than uploadBytesPerSecond over a window: `onSlow` answers, then the connection ends.
+ * Gives up a body that arrives slower than uploadBytesPerSecond over two windows: `onSlow` answers, then the connection ends.
  * Node's own requestTimeout would also end a long upload that makes steady progress.
  */
 export function slowBodyGuard(limits: Limits, onSlow: (response: Response) => void, windowMs = BODY_WINDOW_MS) {
@@ -63,12 +63,14 @@ export function slowBodyGuard(limits: Limits, onSlow: (response: Response) => vo
   const guard: RequestHandler = (request, response, next) => {
     if (leastBytes === 0 || request.complete) return next()
     let seenBytes = request.socket.bytesRead
+    let slowWindows = 0
     const timer = setInterval(() => {
       const newBytes = request.socket.bytesRead - seenBytes
       seenBytes += newBytes
       if (request.complete) return stop()
       // A paused socket is waiting for us, not we for the client.
-      if (newBytes >= leastBytes || request.socket.isPaused()) return
+      slowWindows = newBytes >= leastBytes || request.socket.isPaused() ? 0 : slowWindows + 1
+      if (slowWindows < 2) return
       stop()
       onSlow(response)
       response.once('finish', () => request.socket.destroySoon())

@@ -41,7 +41,7 @@ export const METRICS = {
     type: 'histogram',
     labels: ['stage'],
     buckets: JOB_SECONDS,
-    help: 'Wall time of each stage of a job, as in its report.',
+    help: 'Wall time by stage: compress (of which open, calibrate, encode, finish, measure) and validate.',
   },
   job_attempts_total: { type: 'counter', labels: [], help: 'Attempts started; more than jobs when a child died.' },
   queue_depth: { type: 'gauge', labels: [], help: 'Jobs that wait.' },

@@ -51,6 +51,8 @@ function isReport(value: unknown): value is Report {
 function observeReport(metrics: Metrics, method: string, report: Report, reused: boolean): void {
   metrics.compressionRatio.observe({ method }, report.sizes.rawRatio)
   for (const [metric, figure] of Object.entries(report.metrics)) {
+    // A signal-to-noise ratio compares with the original itself: there is nothing to drop from.
+    if (metric === 'sqnr_db') continue
     metrics.validationDropRatio.observe({ metric }, figure.loss.value)
   }
   if (report.requirement) metrics.requirementsTotal.inc({ outcome: report.requirement.met ? 'met' : 'unmet' })
@@ -60,6 +62,9 @@ function observeReport(metrics: Metrics, method: string, report: Report, reused:
     return
   }
   const { performance } = report
+  for (const [stage, spent] of Object.entries(performance.workerSeconds)) {
+    metrics.jobStageDurationSeconds.observe({ stage }, spent)
+  }
   metrics.readBytesTotal.inc(performance.bytesRead)
   metrics.writtenBytesTotal.inc(performance.bytesWritten)
   metrics.compressedBytesTotal.inc({ method }, report.sizes.original.rawBytes)
