@@ -1,0 +1,55 @@
+// A server process that tests may kill: the service with the fake GPU worker, driven over IPC. Child entry; arguments: data
+// folder. The parent's end is startServiceProcess in crash-server.ts.
+
+import { Readable } from 'node:stream'
+import { createService } from '../../src/jobs/create-service.ts'
+import { FAKE_WORKER, fakeRecipe, NOTHING_CHANGED, tinyModel } from './start-service.ts'
+
+export type Command =
+  | { id: number; op: 'upload'; seed: number }
+  | { id: number; op: 'job'; modelId: string; recipe: string; key: string }
+  | { id: number; op: 'cancel'; jobId: string }
+  | { id: number; op: 'children' }
+
+const service = await createService(
+  {
+    dataDir: process.argv[2]!,
+    device: 'reference',
+    limits: { minFreeBytes: 0, maxQueuedJobs: 10_000 },
+  },
+  { workerEntry: FAKE_WORKER, validate: async () => NOTHING_CHANGED },
+)
+
+async function answer(command: Command): Promise<unknown> {
+  switch (command.op) {
+    case 'upload': {
+      const upload = service.models.beginUpload()
+      const bytes = Buffer.from(tinyModel(command.seed, 65_536))
+      await upload.addFile(
+        'tiny.safetensors',
+        Readable.from([bytes.subarray(0, 100_000), bytes.subarray(100_000)]),
+        null,
+      )
+      return (await upload.commit()).view.id
+    }
+    case 'job': {
+      const { modelId, recipe, key } = command
+      return (await service.jobs.create({ modelId, recipe: fakeRecipe(recipe) }, { idempotencyKey: key })).job.id
+    }
+    case 'cancel':
+      return (await service.jobs.cancel(command.jobId)).state
+    case 'children':
+      return (await service.health()).children.map(({ pid }) => pid)
+    default:
+      return command satisfies never
+  }
+}
+
+process.on('message', (command: Command) => {
+  answer(command).then(
+    (result) => process.send?.({ id: command.id, result }),
+    (error: unknown) => process.send?.({ id: command.id, error: String(error) }),
+  )
+})
+process.on('disconnect', () => process.exit(0))
+process.send?.({ id: 0, result: 'ready' })
