@@ -59,7 +59,7 @@ export const onnx: ModelFormat = {
     const fields = countModelFields(head, sizeBytes)
     const named = name.toLowerCase().endsWith('.onnx')
     // A damaged file that says it is ONNX gets the reader's exact error, unless it is plainly something else.
-    if (fields === 0) return named && head.length > 0 && describeContent(head) === null ? 1 : 0
+    if (fields === 0) return named && (head.length === 0 || describeContent(head) === null) ? 1 : 0
     // Nearly every producer writes ir_version first; a raw data file rarely starts with it and then goes on legally.
     const startsWithVersion = head[0] === 0x08
     return (startsWithVersion ? 40 : 10) + Math.min(fields, 10) + (named ? 40 : 0)

@@ -56,7 +56,10 @@ async function findMain(files: readonly SourceFile[]): Promise<number> {
   let best = 0
   let bestScore = -1
   for (const [index, file] of files.entries()) {
-    const score = files.length === 1 ? 0 : onnx.match(await readHead(file), file.name, file.sizeBytes)
+    if (files.length === 1) break
+    // A file that cannot be read is not the main one; opening it says why.
+    const head = await readHead(file).catch(() => null)
+    const score = head ? onnx.match(head, file.name, file.sizeBytes) : -1
     if (score > bestScore) {
       best = index
       bestScore = score
@@ -95,6 +98,16 @@ async function openFile(file: SourceFile, isMain: boolean): Promise<{ handle: Fi
   }
 }
 
+/** Errors about a tensor get the file that holds it. */
+function namingFile<T>(file: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof AppError) || error.context['file'] !== undefined) throw error
+    throw new AppError(error.code, `"${file}": ${error.detail}`, { ...error.context, file }, error)
+  }
+}
+
 class OnnxReader implements ModelReader {
   readonly files: SourceFile[]
   readonly summary: ModelSummary
@@ -109,14 +122,16 @@ class OnnxReader implements ModelReader {
     const { skeleton, payloads } = scanModel(handles[mainIndex]!.fd, main.name, main.sizeBytes, mainIndex)
     const model = decodeModel(skeleton, main.name)
     checkVersions(model, main.name)
-    const usesExternalData = resolveExternalData(model, payloads, files, mainIndex)
+    const usesExternalData = namingFile(main.name, () => resolveExternalData(model, payloads, files, mainIndex))
     this.#structure = {
       fileName: main.name,
       skeleton: usesExternalData ? encodeSkeleton(model) : skeleton,
       payloads,
       usesExternalData,
     }
-    const table = collectWeights(model, payloads, (data) => this.#readWhole(data), main.name)
+    const table = namingFile(main.name, () =>
+      collectWeights(model, payloads, (data) => this.#readWhole(data), main.name),
+    )
     this.tensors = table.weights.map(({ info }) => info)
     this.summary = summarise(model, table)
   }

@@ -14,6 +14,9 @@ import { defaultOpset, type WeightTable } from './weights.ts'
 export const MAX_OPSET = 26
 export const MAX_IR_VERSION = 13
 
+/** From this ir_version on a model must import its operator sets. */
+const IR_WITH_OPSETS = 3
+
 /** Constants below this size say nothing about how the model's weights are stored. */
 const MIN_WEIGHT_ELEMENTS = 128
 
@@ -34,6 +37,9 @@ export function checkVersions(model: ModelProto, file: string): void {
       `"${file}" has ir_version ${irVersion}; up to ${MAX_IR_VERSION} is read. Export the model for an older ONNX`,
       { file, irVersion, allowed: MAX_IR_VERSION },
     )
+  }
+  if (model.opsetImport.length === 0 && irVersion >= IR_WITH_OPSETS) {
+    throw new AppError('format_invalid', `"${file}" imports no operator set: it may have been cut off`, { file })
   }
   const opset = defaultOpset(model)
   if (opset !== null && (opset < 1 || opset > MAX_OPSET)) {
