@@ -75,17 +75,21 @@ fn load_raw(index: u32, end: u32) -> vec4u {
   return bits;
 }
 
-fn load(index: u32, end: u32) -> vec4u {
+// the same with NaN and infinities as 0; blocks without any skip the test
+fn load(index: u32, end: u32, has_non_finite: bool) -> vec4u {
   let bits = load_raw(index, end);
+  if (!has_non_finite) {
+    return bits;
+  }
   return select(bits, vec4u(0u), (bits & vec4u(ABS_MASK)) >= vec4u(INFINITY_BITS));
 }
 
 // bits of the largest positive value (or 0) and of the negative value of largest magnitude (or below 0x80000000)
-fn extremes_of(first: u32, end: u32) -> vec2u {
+fn extremes_of(first: u32, end: u32, has_non_finite: bool) -> vec2u {
   var positives = vec4i(0);
   var negatives = vec4u(0u);
   for (var i = 0u; i < params.block_size; i += 4u) {
-    let bits = load(first + i, end);
+    let bits = load(first + i, end, has_non_finite);
     positives = max(positives, bitcast<vec4i>(bits));
     negatives = max(negatives, bits);
   }
@@ -142,10 +146,10 @@ fn code_bits(bits: vec4u, s: Scale) -> vec4u {
 }
 
 // f32(sum of floor(min(|t - q|, 16) * 128)^2) * factor * factor: the squared error in units that every adapter counts alike
-fn cost_at(first: u32, end: u32, s: Scale, factor: f32) -> f32 {
+fn cost_at(first: u32, end: u32, s: Scale, factor: f32, has_non_finite: bool) -> f32 {
   var sums = vec4u(0u);
   for (var i = 0u; i < params.block_size; i += 4u) {
-    let bits = load(first + i, end);
+    let bits = load(first + i, end, has_non_finite);
     let scaled = clamp(bitcast<vec4f>(bits) * s.inverse, vec4f(-4096.0), vec4f(4096.0));
     let code = vec4f(code_bits(bits, s)) - vec4f(s.zero_point);
     let units = vec4u(min(abs(scaled - code), vec4f(16.0)) * 128.0);
@@ -176,11 +180,12 @@ fn main(
   for (var block = invocation % params.lanes; block < blocks; block += params.lanes) {
     let first = segment.x + block * params.block_size;
     let block_end = min(first + params.block_size, end);
-    let non_finite = non_finite_of(first, block_end);
-    if (non_finite != 0u) {
-      atomicAdd(&flags[segment.z * 2u], non_finite);
+    var extremes = extremes_of(first, block_end, false);
+    let has_non_finite = max(extremes.x, extremes.y & ABS_MASK) >= INFINITY_BITS;
+    if (has_non_finite) {
+      atomicAdd(&flags[segment.z * 2u], non_finite_of(first, block_end));
+      extremes = extremes_of(first, block_end, true);
     }
-    let extremes = extremes_of(first, block_end);
     let positive = extremes.x;
     let negative = extremes.y;
     var extreme = select(negative, positive, positive > (negative & ABS_MASK));
@@ -203,11 +208,11 @@ fn main(
 
     var best = scale_at(bitcast<f32>(extreme), low, high, 1.0);
     if (params.shrink_count > 1u) {
-      var best_cost = cost_at(first, block_end, best, 1.0);
+      var best_cost = cost_at(first, block_end, best, 1.0, has_non_finite);
       for (var step = 1u; step < min(params.shrink_count, 20u); step++) {
         let factor = f32(20u - step) * 0.05;
         let candidate = scale_at(bitcast<f32>(extreme), low, high, factor);
-        let cost = cost_at(first, block_end, candidate, factor);
+        let cost = cost_at(first, block_end, candidate, factor, has_non_finite);
         if (cost < best_cost) {
           best_cost = cost;
           best = candidate;
@@ -217,12 +222,12 @@ fn main(
     for (var w = 0u; w < words; w++) {
       var word = 0u;
       if (params.bits == 4u) {
-        let a = code_bits(load(first + w * 8u, block_end), best);
-        let b = code_bits(load(first + w * 8u + 4u, block_end), best);
+        let a = code_bits(load(first + w * 8u, block_end, has_non_finite), best);
+        let b = code_bits(load(first + w * 8u + 4u, block_end, has_non_finite), best);
         let both = a | (b << vec4u(16u));
         word = both.x | (both.y << 4u) | (both.z << 8u) | (both.w << 12u);
       } else {
-        let a = code_bits(load(first + w * 4u, block_end), best);
+        let a = code_bits(load(first + w * 4u, block_end, has_non_finite), best);
         word = a.x | (a.y << 8u) | (a.z << 16u) | (a.w << 24u);
       }
       packed[output * words + w] = word;

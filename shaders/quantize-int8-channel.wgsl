@@ -27,6 +27,7 @@ struct Slots4 {
   // what makes codes of the four sums, see quantize-int8.wgsl
   offset: u32,
   flip: u32,
+  has_rule: bool,
 }
 
 fn slots_from(inverse_scale: vec4f, low: vec4f, high: vec4f, magic: vec4f, dead_zone: vec4u, min_magnitude: vec4u) -> Slots4 {
@@ -35,7 +36,8 @@ fn slots_from(inverse_scale: vec4f, low: vec4f, high: vec4f, magic: vec4f, dead_
   let sign = select(vec4u(0u), vec4u(0x80u), is_signed);
   let offset = bias.x + (bias.y << 8u) + (bias.z << 16u) + (bias.w << 24u);
   let flip = sign.x + (sign.y << 8u) + (sign.z << 16u) + (sign.w << 24u);
-  return Slots4(inverse_scale, low, high, dead_zone, min_magnitude, offset, flip);
+  let has_rule = any((dead_zone | min_magnitude) != vec4u(0u));
+  return Slots4(inverse_scale, low, high, dead_zone, min_magnitude, offset, flip, has_rule);
 }
 
 fn slots_of(channel: vec4u) -> Slots4 {
@@ -67,9 +69,11 @@ fn write_codes(v: u32, slot: Slots4) {
   let loaded = values[v];
   let bits = select(loaded, vec4u(0u), (loaded & ABS_MASK) >= INFINITY_BITS);
   var code = bitcast<vec4u>(clamp(bitcast<vec4f>(bits) * slot.inverse_scale, slot.low, slot.high) + ROUND_MAGIC);
-  let moved = select(vec4u(ROUNDED_ZERO + 1u), vec4u(ROUNDED_ZERO - 1u), bits >= vec4u(0x80000000u));
-  code = select(code, moved, (code == vec4u(ROUNDED_ZERO)) & (slot.min_magnitude == vec4u(1u)));
-  code = select(code, vec4u(ROUNDED_ZERO), (bits & ABS_MASK) <= slot.dead_zone);
+  if (slot.has_rule) {
+    let moved = select(vec4u(ROUNDED_ZERO + 1u), vec4u(ROUNDED_ZERO - 1u), bits >= vec4u(0x80000000u));
+    code = select(code, moved, (code == vec4u(ROUNDED_ZERO)) & (slot.min_magnitude == vec4u(1u)));
+    code = select(code, vec4u(ROUNDED_ZERO), (bits & ABS_MASK) <= slot.dead_zone);
+  }
   var word = (code.x + (code.y << 8u) + (code.z << 16u) + (code.w << 24u) + slot.offset) ^ slot.flip;
   if (v * 4u + 4u > params.elements) {
     word &= (1u << ((params.elements & 3u) * 8u)) - 1u;
@@ -99,7 +103,12 @@ fn main(
     }
     let channel = ((params.first_element / 4u + invocation) % quads) * 4u;
     let slot = slots_of(vec4u(channel, channel + 1u, channel + 2u, channel + 3u));
-    for (var v = invocation; v < count; v += row_groups * quads) {
+    // neighbouring rows, so that a software adapter stays in a few pages
+    let rows = (count + quads - 1u) / quads;
+    let rows_each = (rows + row_groups - 1u) / row_groups;
+    let first = invocation % quads + (invocation / quads) * rows_each * quads;
+    let end = min(count, first + rows_each * quads);
+    for (var v = first; v < end; v += quads) {
       write_codes(v, slot);
     }
     return;

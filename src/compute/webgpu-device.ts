@@ -10,6 +10,8 @@ import { WebgpuDevice } from './webgpu-queue.ts'
 
 export interface WebgpuDeviceOptions {
   budgetBytes?: number
+  /** Another folder of shaders, for tests. */
+  shaderFolder?: URL
 }
 
 /** The most that any kernel can use: a binding is indexed by u32 words of vec4, and signed 32-bit sizes are common in drivers. */
@@ -23,21 +25,28 @@ const instances: GPU[] = []
 
 /** Opens the adapter whose name contains `name`, or the default one for 'auto'. Null: 'auto' and there is no adapter. */
 export async function openWebgpuDevice(name: string, options: WebgpuDeviceOptions = {}): Promise<WebgpuDevice | null> {
+  const opened = await requestGpuDevice(name)
+  if (opened === null) return null
+  const { device, info } = opened
+  const { budgetBytes = defaultBudget(info), shaderFolder } = options
+  return new WebgpuDevice(device, info, shaderFolder === undefined ? { budgetBytes } : { budgetBytes, shaderFolder })
+}
+
+/** The bare device, for openWebgpuDevice and for tests that take it away from under it. */
+export async function requestGpuDevice(name: string): Promise<{ device: GPUDevice; info: DeviceInfo } | null> {
   const adapter = await requestAdapter(name)
   if (adapter === null) {
     if (name === 'auto') return null
     throw new AppError(
       'device_unavailable',
       `no adapter for '${name}'; use 'auto', 'reference' or part of an adapter's name`,
-      {
-        device: name,
-      },
+      { device: name },
     )
   }
   const info = describe(adapter)
   const { limits } = adapter
-  const device = await adapter
-    .requestDevice({
+  try {
+    const device = await adapter.requestDevice({
       label: 'tensorpress',
       requiredFeatures: adapter.features.has('timestamp-query') ? ['timestamp-query'] : [],
       requiredLimits: {
@@ -45,10 +54,10 @@ export async function openWebgpuDevice(name: string, options: WebgpuDeviceOption
         maxBufferSize: Math.min(limits.maxBufferSize, WANTED_BINDING_BYTES),
       },
     })
-    .catch((cause: unknown) => {
-      throw new AppError('device_unavailable', `adapter '${info.adapter}' gave no device: ${String(cause)}`, {}, cause)
-    })
-  return new WebgpuDevice(device, info, { budgetBytes: options.budgetBytes ?? defaultBudget(info) })
+    return { device, info }
+  } catch (cause) {
+    throw new AppError('device_unavailable', `adapter '${info.adapter}' gave no device: ${String(cause)}`, {}, cause)
+  }
 }
 
 async function requestAdapter(name: string): Promise<GPUAdapter | null> {

@@ -67,6 +67,27 @@ interface Binding {
   size: number
 }
 
+/** A command whose buffers have been checked and looked up. */
+type Step =
+  | {
+      op: 'run'
+      kernel: Kernel
+      bindings: Binding[]
+      params: Uint32Array
+      workgroups: [number, number, number]
+      bytes: number
+      paramOffset: number
+    }
+  | {
+      op: 'copy'
+      from: GPUBuffer
+      fromOffsetBytes: number
+      to: GPUBuffer
+      toOffsetBytes: number
+      sizeBytes: number
+    }
+  | { op: 'clear'; buffer: GPUBuffer; offsetBytes: number; sizeBytes: number }
+
 export interface WebgpuQueueOptions {
   budgetBytes: number
   /** Another shader folder, for tests. */
@@ -190,47 +211,43 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   async #submitNow(commands: Command[], readbacks: Readback[]): Promise<void> {
-    const started = performance.now()
-    const times = this.#timer.begin()
-    const { params, offsets } = this.#writeParams(commands)
-    let stagingBytes = 0
-    const stagingOffsets = readbacks.map(({ sizeBytes }) => {
-      const offset = stagingBytes
-      stagingBytes += Math.ceil(sizeBytes / MAP_ALIGNMENT_BYTES) * MAP_ALIGNMENT_BYTES
-      return offset
+    // everything that can be wrong with the commands is found here, before pooled buffers are taken
+    const steps = commands.map((command) => this.#resolve(command))
+    const sources = readbacks.map(({ buffer, offsetBytes, sizeBytes }) => {
+      const source = this.#own(buffer)
+      checkRange(source.label, source.gpu.size, offsetBytes, sizeBytes)
+      return source.gpu
     })
-    const staging = stagingBytes > 0 ? this.#staging.take(stagingBytes) : null
-
-    // scopes nest per device, so nothing between push and pop may give up the turn
-    this.#device.pushErrorScope('validation')
-    let scope: Promise<GPUError | null>
-    try {
-      const encoder = this.#device.createCommandEncoder({ label: 'submit' })
-      this.#encode(encoder, commands, params, offsets, times)
-      for (const [index, readback] of readbacks.entries()) {
-        const source = this.#own(readback.buffer)
-        checkRange(source.label, source.gpu.size, readback.offsetBytes, readback.sizeBytes)
-        if (readback.sizeBytes === 0) continue
-        encoder.copyBufferToBuffer(
-          source.gpu,
-          readback.offsetBytes,
-          staging!,
-          stagingOffsets[index]!,
-          readback.sizeBytes,
-        )
-      }
-      times.encode(encoder)
-      this.#device.queue.submit([encoder.finish()])
-    } finally {
-      scope = this.#device.popErrorScope()
+    const stagingOffsets: number[] = []
+    let stagingBytes = 0
+    for (const { sizeBytes } of readbacks) {
+      stagingOffsets.push(stagingBytes)
+      stagingBytes += Math.ceil(sizeBytes / MAP_ALIGNMENT_BYTES) * MAP_ALIGNMENT_BYTES
     }
 
+    const started = performance.now()
+    const times = this.#timer.begin()
+    const params = this.#writeParams(steps)
+    const staging = stagingBytes > 0 ? this.#staging.take(stagingBytes) : null
+    // scopes nest per device, so nothing between push and pop may give up the turn
+    this.#device.pushErrorScope('validation')
+    const encoder = this.#device.createCommandEncoder({ label: 'submit' })
+    this.#encode(encoder, steps, params, times)
+    for (const [index, { offsetBytes, sizeBytes }] of readbacks.entries()) {
+      if (sizeBytes === 0) continue
+      encoder.copyBufferToBuffer(sources[index]!, offsetBytes, staging!, stagingOffsets[index]!, sizeBytes)
+    }
+    times.encode(encoder)
+    this.#device.queue.submit([encoder.finish()])
+    const scope = this.#device.popErrorScope()
+
     const finished = staging === null ? this.#workDone() : this.#map(staging, stagingBytes)
-    const [error] = await Promise.all([this.#orLost(gpuWait(scope)), finished])
-    const timed = this.#orLost(gpuWait(this.#timer.finish(times, (performance.now() - started) / 1000)))
+    const [error] = await Promise.all([this.#orLost(scope), finished])
+    const timed = this.#orLost(this.#timer.finish(times, (performance.now() - started) / 1000))
     try {
       this.#checkAlive()
       const message = error?.message ?? this.#uncaptured
+      this.#uncaptured = null
       if (message) throw new AppError('internal', `the device refused a command: ${message}`)
       if (staging !== null) await consumeAll(staging, stagingOffsets, readbacks)
     } finally {
@@ -241,67 +258,72 @@ export class WebgpuDevice implements ComputeDevice {
     }
   }
 
-  #writeParams(commands: Command[]): { params: GPUBuffer | null; offsets: number[] } {
-    const offsets: number[] = []
-    let sizeBytes = 0
-    for (const command of commands) {
-      offsets.push(sizeBytes)
-      if (command.op !== 'run') continue
-      sizeBytes += Math.ceil((command.params.length * 4) / OFFSET_ALIGNMENT_BYTES) * OFFSET_ALIGNMENT_BYTES
-    }
-    if (sizeBytes === 0) return { params: null, offsets }
-    const words = new Uint32Array(sizeBytes / 4)
-    for (const [index, command] of commands.entries()) {
-      if (command.op === 'run') words.set(command.params, offsets[index]! / 4)
-    }
-    const params = this.#paramBlocks.take(sizeBytes)
-    this.#device.queue.writeBuffer(params, 0, words)
-    return { params, offsets }
-  }
-
-  #encode(
-    encoder: GPUCommandEncoder,
-    commands: Command[],
-    params: GPUBuffer | null,
-    offsets: number[],
-    times: SubmitTimes,
-  ): void {
-    let pass: GPUComputePassEncoder | null = null
-    let record = { kernel: '', dispatches: 0, bytes: 0 }
-    for (const [index, command] of commands.entries()) {
-      if (command.op === 'run') {
-        const { kernel, workgroups } = command
+  /** Checks a command and looks its buffers up. */
+  #resolve(command: Command): Step {
+    switch (command.op) {
+      case 'run': {
+        const { kernel, params, workgroups, bytes } = command
         const bindings = command.buffers.map((slice) => this.#binding(slice))
-        checkRun(kernel, bindings, command.params, workgroups, this.limits)
-        // one pass for each run of the same kernel: passes are what time stamps can tell apart
-        if (pass === null || record.kernel !== kernel.name) {
-          pass?.end()
-          const timed = times.pass(kernel.name)
-          record = timed.record
-          pass = encoder.beginComputePass({
-            label: kernel.name,
-            ...(timed.timestampWrites ? { timestampWrites: timed.timestampWrites } : {}),
-          })
-          pass.setPipeline(this.#pipelines.get(kernel)!.pipeline)
-        }
-        pass.setBindGroup(0, this.#bindGroup(kernel, bindings, params!), [offsets[index]!])
-        pass.dispatchWorkgroups(...workgroups)
-        record.dispatches += 1
-        record.bytes += command.bytes
-        continue
+        checkRun(kernel, bindings, params, workgroups, this.limits)
+        return { op: 'run', kernel, bindings, params, workgroups, bytes, paramOffset: 0 }
       }
-      pass?.end()
-      pass = null
-      if (command.op === 'copy') {
+      case 'copy': {
         const from = this.#own(command.from)
         const to = this.#own(command.to)
         checkRange(from.label, from.gpu.size, command.fromOffsetBytes, command.sizeBytes)
         checkRange(to.label, to.gpu.size, command.toOffsetBytes, command.sizeBytes)
-        encoder.copyBufferToBuffer(from.gpu, command.fromOffsetBytes, to.gpu, command.toOffsetBytes, command.sizeBytes)
-      } else {
+        return { ...command, from: from.gpu, to: to.gpu }
+      }
+      case 'clear': {
         const target = this.#own(command.buffer)
         checkRange(target.label, target.gpu.size, command.offsetBytes, command.sizeBytes)
-        encoder.clearBuffer(target.gpu, command.offsetBytes, command.sizeBytes)
+        return { ...command, buffer: target.gpu }
+      }
+    }
+  }
+
+  /** Lays all params out in one uniform block and writes it. */
+  #writeParams(steps: Step[]): GPUBuffer | null {
+    let sizeBytes = 0
+    for (const step of steps) {
+      if (step.op !== 'run') continue
+      step.paramOffset = sizeBytes
+      sizeBytes += Math.ceil(step.params.byteLength / OFFSET_ALIGNMENT_BYTES) * OFFSET_ALIGNMENT_BYTES
+    }
+    if (sizeBytes === 0) return null
+    const words = new Uint32Array(sizeBytes / 4)
+    for (const step of steps) if (step.op === 'run') words.set(step.params, step.paramOffset / 4)
+    const block = this.#paramBlocks.take(sizeBytes)
+    this.#device.queue.writeBuffer(block, 0, words)
+    return block
+  }
+
+  #encode(encoder: GPUCommandEncoder, steps: Step[], params: GPUBuffer | null, times: SubmitTimes): void {
+    let pass: GPUComputePassEncoder | null = null
+    let record = { kernel: '', dispatches: 0, bytes: 0 }
+    for (const step of steps) {
+      if (step.op === 'run') {
+        // one pass for each run of the same kernel: passes are what time stamps can tell apart
+        if (pass === null || record.kernel !== step.kernel.name) {
+          pass?.end()
+          const timed = times.pass(step.kernel.name)
+          record = timed.record
+          const timestampWrites = timed.timestampWrites ? { timestampWrites: timed.timestampWrites } : {}
+          pass = encoder.beginComputePass({ label: step.kernel.name, ...timestampWrites })
+          pass.setPipeline(this.#pipelines.get(step.kernel)!.pipeline)
+        }
+        pass.setBindGroup(0, this.#bindGroup(step.kernel, step.bindings, params!), [step.paramOffset])
+        pass.dispatchWorkgroups(...step.workgroups)
+        record.dispatches += 1
+        record.bytes += step.bytes
+        continue
+      }
+      pass?.end()
+      pass = null
+      if (step.op === 'copy') {
+        encoder.copyBufferToBuffer(step.from, step.fromOffsetBytes, step.to, step.toOffsetBytes, step.sizeBytes)
+      } else {
+        encoder.clearBuffer(step.buffer, step.offsetBytes, step.sizeBytes)
       }
     }
     pass?.end()
@@ -345,17 +367,17 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   async #map(staging: GPUBuffer, sizeBytes: number): Promise<void> {
-    await this.#orLost(gpuWait(staging.mapAsync(MAP_MODE_READ, 0, sizeBytes)))
+    await this.#orLost(staging.mapAsync(MAP_MODE_READ, 0, sizeBytes))
   }
 
   async #workDone(): Promise<void> {
-    await this.#orLost(gpuWait(this.#device.queue.onSubmittedWorkDone().then(() => undefined)))
+    await this.#orLost(this.#device.queue.onSubmittedWorkDone())
   }
 
-  /** Promises of a lost device reject in several ways; all of them mean device_lost. */
+  /** Waits for a promise of the device; those of a lost one reject in several ways, and all of them mean device_lost. */
   async #orLost<T>(promise: Promise<T>): Promise<T> {
     try {
-      return await promise
+      return await gpuWait(promise)
     } catch (cause) {
       throw new AppError(
         'device_lost',
