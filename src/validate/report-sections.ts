@@ -22,12 +22,11 @@ import type { ClassificationResult, ModelRun, PairedMetric, ReadBackValidation, 
 export function requirementSection({ requirement }: Report): Markup {
   if (requirement === null) return NOTHING
   const rows = requirement.checks.map(
-    (
-      check,
-    ) => html`<tr><td>${check.metric} ${check.condition}</td><td class="n">${numberText(check.required)}</td><td class="n">${numberText(check.found)}</td>
-<td class="n">${intervalText(check.ci95, (value) => numberText(value))}</td><td class="n">${check.n === null ? '' : countText(check.n)}</td><td class="${check.met ? 'ok' : 'no'}">${check.met ? 'met' : 'not met'}</td></tr>`,
+    (check) =>
+      html`<tr><td class="${check.met ? 'ok' : 'no'}">${check.met ? 'met' : 'not met'}</td><td>${check.metric} ${check.condition}</td><td class="n">${numberText(check.required)}</td><td class="n">${numberText(check.found)}</td>
+<td class="n">${intervalText(check.ci95, (value) => numberText(value))}</td><td class="n">${check.n === null ? '' : countText(check.n)}</td></tr>`,
   )
-  return html`<section><h2>Requirement</h2><div class="scroll"><table><tr><th>condition</th><th class="n">required</th><th class="n">found</th><th class="n">95 % interval</th><th class="n">n</th><th></th></tr>${rows}</table></div>
+  return html`<section><h2>Requirement</h2><div class="scroll"><table><tr><th></th><th>condition</th><th class="n">required</th><th class="n">found</th><th class="n">95 % interval</th><th class="n">n</th></tr>${rows}</table></div>
 <p class="soft">Judged on the point estimate; the interval says how sure it is.</p></section>`
 }
 

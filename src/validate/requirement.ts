@@ -8,6 +8,9 @@ import type { Estimate, ValidationResult } from './validation.ts'
 export const METRICS = ['top1', 'top5', 'f1', 'f1_macro', 'agreement', 'cosine', 'sqnr_db', 'mse'] as const
 export type Metric = (typeof METRICS)[number]
 
+/** 0.98 - 0.97 is 0.010000000000000009: binary rounding must not decide. */
+const ROUNDING_SLACK = 1e-9
+
 const CONDITION_KEYS = ['maxDrop', 'min', 'maxSizeRatio', 'maxLatencyRatio'] as const
 
 export const requirementSchema = z
@@ -155,7 +158,7 @@ function checksOf(
 function dropCheck(metric: Metric, required: number, figure: MetricFigure | null): RequirementCheck {
   const base = { metric, condition: 'maxDrop' as const, required }
   if (figure === null) return { ...base, ...MISSING, sentence: missingSentence(metric) }
-  const met = figure.loss.value <= required
+  const met = figure.loss.value <= required + ROUNDING_SLACK
   return {
     ...base,
     found: figure.loss.value,
@@ -177,7 +180,7 @@ function minimumCheck(
   const base = { metric, condition: 'min' as const, required }
   if (figure === null) return { ...base, ...MISSING, sentence: missingSentence(metric) }
   const exact = metric === 'sqnr_db' && figure.after === null && isIdentical(validation)
-  const met = exact || (figure.after !== null && figure.after >= required)
+  const met = exact || (figure.after !== null && figure.after >= required - ROUNDING_SLACK)
   return {
     ...base,
     found: figure.after,
@@ -208,7 +211,7 @@ function ratioCheck(
       sentence: `${what} was not measured, so the limit of ${short(required)} is not met.`,
     }
   }
-  const met = found <= required
+  const met = found <= required + ROUNDING_SLACK
   return {
     ...base,
     found,
