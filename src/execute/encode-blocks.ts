@@ -43,7 +43,8 @@ export async function encodeBlocks(
   if (block === null || block === undefined) return
   let total = 0
   const spans = piece.spans.map((span) => {
-    const blocks = spanBlocks(span, block)
+    // Settings are the group's, the matrix is each tensor's own.
+    const blocks = spanBlocks(span, span.work.block ?? block)
     const entry = { span, blocks, blockBase: total }
     total += blocks.count
     return entry

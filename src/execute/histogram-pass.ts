@@ -84,23 +84,24 @@ export async function countChannelMagnitudes(
   const pieces = cutPieces([work], firstLane.device.tuning.chunkBytes, 'flat')
   const wanted = pieces.filter((piece) => touches(piece, inner, channels, first, prefixes.length))
   const period = inner * channels
-  for (let at = 0; at < prefixes.length; at += MAX_SLOTS) {
-    const slots = Math.min(MAX_SLOTS, prefixes.length - at)
-    await runPieces(context.lanes, wanted, context.signal, async (lane, piece) => {
-      await lane.load(context.reader, piece)
-      const { commands } = pruneCommands(lane, piece)
+  await runPieces(context.lanes, wanted, context.signal, async (lane, piece) => {
+    await lane.load(context.reader, piece)
+    // Pruning in place is done once; the windows that follow see the pruned chunk.
+    let { commands } = pruneCommands(lane, piece)
+    for (let at = 0; at < prefixes.length; at += MAX_SLOTS) {
+      const slots = Math.min(MAX_SLOTS, prefixes.length - at)
+      if (!touches(piece, inner, channels, first + at, slots)) continue
       // The index inside one period says the channel, and stays inside 32 bits where the tensor's own index may not.
       const table = flatTable(lane, piece, undefined, (span) => span.first % period)
       const window = [inner, channels, first + at, slots] as const
       await countInto(lane, piece, table, commands, level, prefixes.subarray(at, at + slots), window, (found) => {
-        for (let i = 0; i < slots * HISTOGRAM_BINS; i++) {
-          const count = found[i] ?? 0
-          if (count > 0) counts[at * HISTOGRAM_BINS + i] = (counts[at * HISTOGRAM_BINS + i] ?? 0) + count
-        }
+        const target = counts.subarray(at * HISTOGRAM_BINS, (at + slots) * HISTOGRAM_BINS)
+        for (let i = 0; i < target.length; i++) target[i] = (target[i] ?? 0) + (found[i] ?? 0)
       })
-      context.onBytes(pieceBytes(piece), work.name)
-    })
-  }
+      commands = []
+    }
+    context.onBytes(pieceBytes(piece), work.name)
+  })
 }
 
 /** False when the channels of a piece are known to lie outside of the window. */
