@@ -1,0 +1,53 @@
+// What a benchmark run collects: rows of the table, and the small helpers that every row uses.
+
+import { readFileSync } from 'node:fs'
+
+/** One line of the table. `value` is what is judged against `goal`. */
+export interface Figure {
+  name: string
+  /** What was measured, in words: '1.41 s against 0.99 s'. */
+  measured: string
+  value: number
+  unit: 'ratio' | 'MiB' | 'ms' | 's'
+  goal: { atLeast: number } | { atMost: number } | null
+  /** Every single run, for the JSON. */
+  runs: Record<string, number[]>
+}
+
+export interface BenchContext {
+  /** Folder for models and outputs; removed at the end. */
+  folder: string
+  device: string
+  runs: number
+  log(text: string): void
+  add(figure: Figure): void
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+export function met({ value, goal }: Figure): boolean | null {
+  if (goal === null) return null
+  return 'atLeast' in goal ? value >= goal.atLeast : value <= goal.atMost
+}
+
+/** A field of /proc/PID/status in bytes; null off Linux or when the process has gone. VmHWM: peak resident; VmRSS: now. */
+export function processBytes(pid: number, field: 'VmHWM' | 'VmRSS'): number | null {
+  try {
+    const match = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+    return match ? Number(match[1]) * 1024 : null
+  } catch {
+    return null
+  }
+}
+
+export function megabytesPerSecond(bytes: number, seconds: number): string {
+  return `${Math.round(bytes / seconds / 1e6)} MB/s`
+}
+
+export function mebibytes(bytes: number): number {
+  return Math.round(bytes / 2 ** 20)
+}

@@ -1,0 +1,59 @@
+// The floors that rows are compared with, each in its own plain Node process:
+//   node bench/floor.ts copy IN OUT OUT_BYTES   reads IN once and writes OUT_BYTES, 4 MiB at a time, in step
+//   node bench/floor.ts receive IN OUT          reads IN, updates a sha256, writes the same bytes, flushes
+// Prints {"seconds": ...}, without the start of Node. From other files: runFloor.
+
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const CHUNK_BYTES = 4 * 2 ** 20
+
+function copy(input: string, output: string, outputBytes: number): void {
+  const from = openSync(input, 'r')
+  const to = openSync(output, 'w')
+  const inputBytes = fstatSync(from).size
+  const chunk = new Uint8Array(CHUNK_BYTES)
+  let written = 0
+  for (let read = 0; read < inputBytes; ) {
+    read += readSync(from, chunk, 0, CHUNK_BYTES, read)
+    const due = Math.round((outputBytes * read) / inputBytes)
+    while (written < due) written += writeSync(to, chunk, 0, Math.min(CHUNK_BYTES, due - written))
+  }
+  closeSync(from)
+  closeSync(to)
+}
+
+function receive(input: string, output: string): void {
+  const from = openSync(input, 'r')
+  const to = openSync(output, 'w')
+  const hash = createHash('sha256')
+  const chunk = new Uint8Array(CHUNK_BYTES)
+  for (;;) {
+    const count = readSync(from, chunk, 0, CHUNK_BYTES, null)
+    if (count === 0) break
+    hash.update(chunk.subarray(0, count))
+    writeSync(to, chunk, 0, count)
+  }
+  hash.digest('hex')
+  fsyncSync(to)
+  closeSync(from)
+  closeSync(to)
+}
+
+/** Seconds of one floor in a fresh process. */
+export function runFloor(kind: 'copy' | 'receive', input: string, output: string, outputBytes = 0): number {
+  const args = [fileURLToPath(import.meta.url), kind, input, output, String(outputBytes)]
+  const run = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  if (run.status !== 0) throw new Error(`the floor process ended with ${run.status}`)
+  return (JSON.parse(run.stdout) as { seconds: number }).seconds
+}
+
+if (import.meta.main) {
+  const [kind, input = '', output = '', outputBytes] = process.argv.slice(2)
+  const start = performance.now()
+  if (kind === 'copy') copy(input, output, Number(outputBytes))
+  else receive(input, output)
+  console.log(JSON.stringify({ seconds: (performance.now() - start) / 1000 }))
+}
