@@ -86,8 +86,15 @@ export function sendFile(response: Response, file: ArtifactFile): Promise<void> 
 }
 
 export function artifactRoutes({ service }: HttpDeps): Route[] {
-  const filesOf = (id: string, evenIfUnmet: string) =>
-    service.jobs.artifactFiles(id, { evenIfUnmet: evenIfUnmet === 'true' })
+  const filesOf = async (id: string, evenIfUnmet: string) => {
+    try {
+      return await service.jobs.artifactFiles(id, { evenIfUnmet: evenIfUnmet === 'true' })
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'requirement_not_met') throw error
+      const detail = `The artifact does not meet its requirement; the report says by how much. Add ?evenIfUnmet=true to get it all the same.`
+      throw new AppError(error.code, detail, { ...error.context, report: `/v1/jobs/${id}/report` })
+    }
+  }
 
   return [
     {

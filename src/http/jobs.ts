@@ -147,20 +147,35 @@ const idempotencyKey = z
   .optional()
 
 export function jobBody(view: JobView): z.output<typeof jobSchema> {
-  const { modelId, datasetId, ...rest } = view
   const self = `/v1/jobs/${view.id}`
-  const files = view.artifact?.files.length ?? 0
+  const { artifact } = view
+  const files = artifact?.files.length ?? 0
+  // What misses its requirement is only given to who says that they want it.
+  const unmet = artifact?.requirementMet === false ? '?evenIfUnmet=true' : ''
   return {
-    ...rest,
+    id: view.id,
+    state: view.state,
+    stage: view.stage,
+    progress: view.progress,
+    attempt: view.attempt,
+    error: view.error,
+    model: view.modelId,
+    dataset: view.datasetId,
+    recipe: view.recipe,
+    require: view.require,
     output: { ...view.output },
-    model: modelId,
-    dataset: datasetId,
+    validate: view.validate,
+    artifact,
+    reportSha256: view.reportSha256,
+    createdAt: view.createdAt,
+    startedAt: view.startedAt,
+    finishedAt: view.finishedAt,
     links: {
       self,
       events: `${self}/events`,
       report: view.reportSha256 === null ? null : `${self}/report`,
-      artifact: files === 1 ? `${self}/artifact` : null,
-      artifacts: files > 0 ? `${self}/artifacts` : null,
+      artifact: files === 1 ? `${self}/artifact${unmet}` : null,
+      artifacts: files > 0 ? `${self}/artifacts${unmet}` : null,
     },
   }
 }
