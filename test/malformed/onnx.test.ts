@@ -10,7 +10,11 @@ import { type TensorProto, TensorProtoSchema } from 'onnx-buf'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
 import { openOnnx } from '../../src/formats/onnx/reader.ts'
-import { MAX_STRUCTURE_BYTES, MAX_STRUCTURE_FIELDS } from '../../src/formats/wire/protobuf-scan.ts'
+import {
+  MAX_STRUCTURE_BYTES,
+  MAX_STRUCTURE_FIELDS,
+  MAX_STRUCTURE_MESSAGES,
+} from '../../src/formats/wire/protobuf-scan.ts'
 import type { ModelReader, SourceFile } from '../../src/tensor/model.ts'
 import {
   externalTensor,
@@ -248,11 +252,11 @@ for (const [name, bytes, code, says] of ATTACKS) {
 }
 
 test('refuses more structure than its limits, quickly and before decoding it', async (t) => {
-  const manyNodes = modelAround(Buffer.alloc(2 * (MAX_STRUCTURE_FIELDS + 1), Uint8Array.of(0x0a, 0)))
+  const manyNodes = modelAround(Buffer.alloc(2 * MAX_STRUCTURE_MESSAGES, Uint8Array.of(0x0a, 0)))
   const manyInts = modelAround(field(1, field(5, field(8, Buffer.alloc(MAX_STRUCTURE_FIELDS + 1)))))
   const longText = modelAround(field(10, Buffer.alloc(MAX_STRUCTURE_BYTES + 1, 'x')))
   for (const [bytes, limit] of [
-    [manyNodes, 'MAX_STRUCTURE_FIELDS'],
+    [manyNodes, 'MAX_STRUCTURE_MESSAGES'],
     [manyInts, 'MAX_STRUCTURE_FIELDS'],
     [longText, 'MAX_STRUCTURE_BYTES'],
   ] as const) {

@@ -14,8 +14,8 @@ import { MAX_TENSOR_RANK, type ReadPayload, tensorContent } from './tensor-conte
 import { type TracedConstant, type TracedUse, traceUses } from './trace-uses.ts'
 import { matrixView, storedAxis } from './views.ts'
 
-/** Largest real value seen: some 30,000 in unrolled transformers with all constants as nodes. */
-export const MAX_TENSOR_COUNT = 500_000
+/** Some 3 KB of memory each. The largest real value seen is about 30,000: transformers with all constants as nodes. */
+export const MAX_TENSOR_COUNT = 200_000
 
 /** Where in the structure the elements are. */
 export type WeightStorage =

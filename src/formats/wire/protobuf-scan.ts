@@ -17,8 +17,14 @@ export const MAX_MESSAGE_DEPTH = 100
  */
 export const MAX_STRUCTURE_BYTES = 64 * 1024 * 1024
 
-/** Fields and packed elements outside of payloads: each becomes a JavaScript value of up to some hundred bytes. */
+/** Fields and packed elements outside of payloads: numbers and strings of the decoded model, some tens of bytes each. */
 export const MAX_STRUCTURE_FIELDS = 6_000_000
+
+/**
+ * Messages: objects of the decoded model, about 450 bytes each as measured with nodes. 100,000 nodes with attributes and
+ * shapes are about 1,200,000.
+ */
+export const MAX_STRUCTURE_MESSAGES = 2_000_000
 
 /** Payloads up to this size stay in the skeleton: small constants (shapes, scalars) are read during analysis. */
 export const INLINE_PAYLOAD_BYTES = 1024
@@ -172,6 +178,7 @@ class Scanner {
   readonly out: StructureBuffer
   readonly payloads: ScannedPayload[] = []
   #fieldCount = 0
+  #messageCount = 0
 
   constructor(source: ByteSource, rule: PayloadRule) {
     this.#source = source
@@ -188,18 +195,16 @@ class Scanner {
 
   #count(fields: number): void {
     this.#fieldCount += fields
-    if (this.#fieldCount > MAX_STRUCTURE_FIELDS) {
-      throw new AppError(
-        'limit_exceeded',
-        `"${this.#source.name}" holds more than ${MAX_STRUCTURE_FIELDS} fields outside of its tensor bytes`,
-        {
-          file: this.#source.name,
-          limit: 'MAX_STRUCTURE_FIELDS',
-          allowed: MAX_STRUCTURE_FIELDS,
-          requested: this.#fieldCount,
-        },
-      )
-    }
+    this.#refuseBeyond('MAX_STRUCTURE_FIELDS', 'fields', MAX_STRUCTURE_FIELDS, this.#fieldCount)
+  }
+
+  #refuseBeyond(limit: string, what: string, allowed: number, requested: number): void {
+    if (requested <= allowed) return
+    throw new AppError(
+      'limit_exceeded',
+      `"${this.#source.name}" holds more than ${allowed} ${what} outside of its tensor bytes`,
+      { file: this.#source.name, limit, allowed, requested },
+    )
   }
 
   /** A varint whose value must be exact: a tag or a length. */
@@ -244,6 +249,7 @@ class Scanner {
         { file: this.#source.name, limit: 'MAX_MESSAGE_DEPTH', allowed: MAX_MESSAGE_DEPTH, requested: depth },
       )
     }
+    this.#refuseBeyond('MAX_STRUCTURE_MESSAGES', 'messages', MAX_STRUCTURE_MESSAGES, ++this.#messageCount)
     const fields = this.#table.fields(message)
     const singular = new Set<number>()
     const collected = new Map<number, Collected>()
