@@ -1,6 +1,7 @@
 // The floors that rows are compared with, each in its own plain Node process:
 //   node bench/floor.ts copy IN OUT OUT_BYTES   reads IN once and writes OUT_BYTES, 4 MiB at a time, in step
-//   node bench/floor.ts receive IN OUT          reads IN, updates a sha256, writes the same bytes, flushes
+//   node bench/floor.ts receive IN OUT          reads IN, updates a sha256, writes the same bytes
+// Both flush what they wrote to disk before they end, as the product does with artifacts and uploads.
 // Prints {"seconds": ...}, without the start of Node. From other files: runFloor.
 
 import { spawnSync } from 'node:child_process'
@@ -21,6 +22,7 @@ function copy(input: string, output: string, outputBytes: number): void {
     const due = Math.round((outputBytes * read) / inputBytes)
     while (written < due) written += writeSync(to, chunk, 0, Math.min(CHUNK_BYTES, due - written))
   }
+  fsyncSync(to)
   closeSync(from)
   closeSync(to)
 }
