@@ -70,6 +70,7 @@ export const command: Command = {
         const dataset = await datasetFile(args.text('dataset'))
         const { model, summary } = await withInspectChild(async (inspect) => {
           const gathered = await gatherThrough(inspect, args.positionals[0]!, signal)
+          if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
           return { model: gathered, summary: (await inspect.describe(gathered.files, { signal })).summary }
         })
         const target = await outputTarget(model, recipe.name, args.text('output'))

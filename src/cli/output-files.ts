@@ -54,7 +54,7 @@ export interface Output {
 /** Throws conflict when the main file exists already (before any work is done), store_failed when the folder is not writable. */
 export async function openOutput(target: OutputTarget, force: boolean): Promise<Output> {
   if (!force) await refuseExisting(join(target.folder, target.fileName))
-  const made = await orStoreFailed(target.folder, () => mkdir(target.folder, { recursive: true }))
+  const made = await orStoreFailed(target.folder, () => makeFolder(target.folder))
   await clearDeadRuns(target.folder)
   const temporaryFolder = await orStoreFailed(target.folder, () =>
     mkdtemp(join(target.folder, `${TEMPORARY_PREFIX}${process.pid}-`)),
@@ -66,7 +66,7 @@ export async function openOutput(target: OutputTarget, force: boolean): Promise<
       try {
         for (const name of names) {
           const final = join(target.folder, name)
-          await mkdir(dirname(final), { recursive: true })
+          await orStoreFailed(target.folder, () => makeFolder(dirname(final)))
           await orStoreFailed(target.folder, () => moveInto(join(from, name), final, force))
           published.push(final)
         }
@@ -79,11 +79,30 @@ export async function openOutput(target: OutputTarget, force: boolean): Promise<
     async discard() {
       await rm(temporaryFolder, { recursive: true, force: true })
       // A folder that only this run made, and that stayed empty, goes too.
-      if (made !== undefined && (await readdir(target.folder).catch(() => ['?'])).length === 0) {
+      if (made && (await readdir(target.folder).catch(() => ['?'])).length === 0) {
         await rm(target.folder, { recursive: true, force: true })
       }
     },
   }
+}
+
+/**
+ * Makes a folder and those above it; whether it had to be made. Not by mkdir's recursive mode: that never returns where the
+ * kernel says "not found" below a folder that exists, as in /proc (seen in Node 24.21).
+ */
+export async function makeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path)
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return false
+    const parent = dirname(path)
+    if (code !== 'ENOENT' || parent === path || (await stat(parent).catch(() => null)) !== null) throw error
+  }
+  await makeFolder(dirname(path))
+  await mkdir(path)
+  return true
 }
 
 /** Throws conflict when there is a file already. */

@@ -71,7 +71,7 @@ function plainLines(stream: Terminal, now: () => number): ProgressDisplay {
       if (progress.stage === stage && time - writtenAtMs < PLAIN_INTERVAL_MS) return
       stage = progress.stage
       writtenAtMs = time
-      stream.write(`${progress.stage}: ${amounts(progress)}\n`)
+      stream.write(`${[progress.stage, amounts(progress)].filter(Boolean).join(': ')}\n`)
     },
     end() {},
   }

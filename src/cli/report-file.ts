@@ -1,11 +1,11 @@
 // The --report argument: the report as JSON or as a self-contained page, by the ending of the file.
 
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { AppError } from '../errors.ts'
 import type { Report } from '../validate/report.ts'
 import { type Command, usage } from './command.ts'
-import { refuseExisting } from './output-files.ts'
+import { makeFolder, refuseExisting } from './output-files.ts'
 
 export interface ReportTarget {
   path: string
@@ -35,7 +35,7 @@ export async function writeReport(target: ReportTarget | null, report: Report): 
       : (await import('../validate/report-html.ts')).renderReportHtml(report)
   const temporary = `${target.path}.${process.pid}.tmp`
   try {
-    await mkdir(dirname(target.path), { recursive: true })
+    await makeFolder(dirname(target.path))
     await writeFile(temporary, text)
     await rename(temporary, target.path)
   } catch (error) {

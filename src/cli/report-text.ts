@@ -19,9 +19,7 @@ export function summaryLines(report: Report, written: string[]): string[] {
     ['device', `${report.device.adapter} (${report.device.driver})`],
     ['time', timeText(report)],
     ...sizes.sentences.map((sentence) => ['note', sentence] as [string, string]),
-    ...report.planNotes.map(
-      ({ tensor, note }) => ['note', tensor === null ? note : `${tensor}: ${note}`] as [string, string],
-    ),
+    ...noteLines(report),
     ...report.warnings.map((warning) => ['warning', warning] as [string, string]),
     ...written.map((path) => ['written', writtenText(path, artifact.files)] as [string, string]),
   ]
@@ -72,7 +70,8 @@ const RELATIVE_METRICS = new Set(['agreement', 'cosine', 'sqnr_db'])
 
 function metricText(name: string, { before, after, loss, n }: MetricFigure): string {
   const samples = n === null ? '' : ` (n = ${n})`
-  if (before === null || RELATIVE_METRICS.has(name)) return `${number(after)}${samples}`
+  const relative = RELATIVE_METRICS.has(name) || (name === 'mse' && before === 0)
+  if (before === null || relative) return `${number(after)}${samples}`
   const [low, high] = loss.ci95 ?? [null, null]
   const interval = low === null ? '' : `, 95 % interval ${number(low)} to ${number(high)}`
   return `${number(before)} -> ${number(after)} (loss ${number(loss.value)}${interval})${samples}`
@@ -84,6 +83,17 @@ function latencyLines(validation: ValidationResult | null): [string, string][] {
   const ms = (value: number) => `${value.toPrecision(3)} ms`
   const threads = `${settings.threads} thread${settings.threads === 1 ? '' : 's'}`
   return [['latency', `${ms(original.latency.medianMs)} -> ${ms(artifact.latency.medianMs)} (median, ${threads})`]]
+}
+
+/** More notes than this hide the rest; all are in the report. */
+const SHOWN_NOTES = 5
+
+function noteLines({ planNotes }: Report): [string, string][] {
+  const shown = planNotes
+    .slice(0, SHOWN_NOTES)
+    .map(({ tensor, note }): [string, string] => ['note', tensor === null ? note : `${tensor}: ${note}`])
+  const rest = planNotes.length - shown.length
+  return rest > 0 ? [...shown, ['note', `and ${rest} more (--report and --json have all)`]] : shown
 }
 
 function timeText({ performance }: Report): string {

@@ -45,10 +45,10 @@ export const command: Command = {
     const requirements = args.texts('require').flatMap(parseRequirements)
     return interruptible(async (signal) => {
       const dataset = await datasetFile(args.text('dataset'))
-      const [original, artifact] = await withInspectChild(async (inspect) => [
-        await opened(inspect, args.positionals[0]!, signal),
-        await opened(inspect, args.positionals[1]!, signal),
-      ])
+      const [original, artifact] = await withInspectChild(async (inspect) => {
+        if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
+        return Promise.all(args.positionals.map((path) => opened(inspect, path, signal)))
+      })
       if (original!.format !== artifact!.format) {
         throw new AppError(
           'usage',
