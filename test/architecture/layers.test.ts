@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 import { test } from 'node:test'
-import { LAYERS, NATIVE } from './layers.ts'
+import { FOR_CHILDREN_ONLY, LAYERS, NATIVE } from './layers.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const src = join(root, 'src')
@@ -12,6 +12,8 @@ const src = join(root, 'src')
 interface Import {
   file: string
   specifier: string
+  /** Erased before the program runs. */
+  typeOnly: boolean
 }
 
 const files = globSync('**/*.ts', { cwd: src }).map((path) => join(src, path))
@@ -22,7 +24,11 @@ function importsOf(file: string): Import[] {
   const found = text.matchAll(
     /(?:^|\n)\s*(?:import|export)\b[^'"\n]*(?:\n[^'"\n]*)*?from\s*'([^']+)'|\bimport\(\s*'([^']+)'\s*\)|(?:^|\n)import\s*'([^']+)'/g,
   )
-  return [...found].map((match) => ({ file, specifier: (match[1] ?? match[2] ?? match[3])! }))
+  return [...found].map((match) => ({
+    file,
+    specifier: (match[1] ?? match[2] ?? match[3])!,
+    typeOnly: /^\s*(import|export) type\b/.test(match[0]),
+  }))
 }
 
 function layerOf(path: string): string {
@@ -37,7 +43,7 @@ function layerOf(path: string): string {
 const imports = files.flatMap(importsOf)
 const local = imports
   .filter(({ specifier }) => specifier.startsWith('.'))
-  .map(({ file, specifier }) => ({ from: file, to: join(dirname(file), specifier) }))
+  .map(({ file, specifier, typeOnly }) => ({ from: file, to: join(dirname(file), specifier), typeOnly }))
 const show = (path: string) => relative(root, path)
 
 test('every file of src belongs to a layer of the table', () => {
@@ -82,6 +88,19 @@ test('files import one another without cycles', () => {
   }
   for (const file of files) visit(file, [])
   assert.deepEqual(cycles, [])
+})
+
+test('what a server or a command line loads reaches no native addon and no reader of model bytes', () => {
+  const reached = new Set<string>()
+  const visit = (file: string): void => {
+    if (reached.has(file)) return
+    reached.add(file)
+    for (const { from, to, typeOnly } of local) if (from === file && !typeOnly) visit(to)
+  }
+  visit(join(src, 'cli.ts'))
+  const forbidden = [...reached].filter((file) => FOR_CHILDREN_ONLY.has(layerOf(file)))
+  assert.deepEqual(forbidden.map(show), [])
+  assert(reached.has(join(src, 'main.ts')), 'the walk did not reach the server')
 })
 
 test('each native addon is loaded by one file alone', () => {

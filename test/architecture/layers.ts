@@ -33,6 +33,7 @@ export const LAYERS: Record<string, string[]> = {
     'kernels',
     'compute',
     'compute/compute-device',
+    'runtime',
     'jobs/protocol',
     'store',
     'tensor',
@@ -62,3 +63,12 @@ export const NATIVE: Record<string, string> = {
   webgpu: 'src/compute/webgpu-device.ts',
   'onnxruntime-node': 'src/runtime/ort-session.ts',
 }
+
+/** Layers that only child processes may load: native code, and whatever parses untrusted files. */
+export const FOR_CHILDREN_ONLY: ReadonlySet<string> = new Set([
+  'compute',
+  'runtime',
+  'formats',
+  'formats/wire',
+  'execute',
+])
