@@ -262,42 +262,48 @@ test('Constant nodes stay Constant nodes, at opsets where they may hold the type
   assert.deepEqual(old.layout.notes, [{ tensor: null, note: 'ir_version raised 3 -> 4: new initializers need it' }])
 })
 
-test('a compressed weight and the shape of its view lose their input entries, other initializers keep theirs', async (t) => {
-  const reader = await open(
-    t,
-    onnxBytes(
-      onnxModel(
-        {
-          nodes: [
-            node('Reshape', ['w', 's'], ['w2']),
-            node('MatMul', ['x', 'w2'], ['a']),
-            node('Add', ['a', 'b'], ['y']),
-          ],
-          inputs: [value('x', [2, 40]), value('w', [4, 10, 16]), value('s', [2], 7), value('b', [16])],
-          outputs: [value('y', [2, 16])],
-          initializers: [floatTensor('w', [4, 10, 16], 1), intTensor('s', [40, 16]), floatTensor('b', [16], 2)],
-        },
-        { opset: 8, ir: 3 },
-      ),
+const shapedByInput = (ir: number): Uint8Array =>
+  onnxBytes(
+    onnxModel(
+      {
+        nodes: [
+          node('Reshape', ['w', 's'], ['w2']),
+          node('MatMul', ['x', 'w2'], ['a']),
+          node('Add', ['a', 'b'], ['y']),
+        ],
+        inputs: [value('x', [2, 40]), value('w', [4, 10, 16]), value('s', [2], 7), value('b', [16])],
+        outputs: [value('y', [2, 16])],
+        initializers: [floatTensor('w', [4, 10, 16], 1), intTensor('s', [40, 16]), floatTensor('b', [16], 2)],
+      },
+      { opset: 8, ir },
     ),
   )
-  const pruned = await write(reader, only('w', { kind: 'dense' }))
-  assert.deepEqual(
-    pruned.graph.input.map(({ name }) => name),
-    ['x', 'w', 's', 'b'],
-  )
-  assert.deepEqual(pruned.layout.notes, [])
+const inputNames = ({ input }: GraphProto): string[] => input.map(({ name }) => name)
+
+test('a compressed weight and the shape of its view lose their input entries, other initializers keep theirs', async (t) => {
+  const reader = await open(t, shapedByInput(4))
   const { graph, model, layout } = await write(reader, only('w', { kind: 'float16' }))
-  assert.deepEqual(
-    graph.input.map(({ name }) => name),
-    ['x', 'b'],
-  )
-  assert.equal(model.irVersion, 4n)
+  assert.deepEqual(inputNames(graph), ['x', 'b'])
   assert.equal(Number(model.opsetImport[0]!.version), 8)
   assert.deepEqual(layout.notes, [
     { tensor: 'w', note: '"w" lost its graph input entry' },
     { tensor: 'w', note: '"s", the shape of a Reshape of "w", lost its graph input entry' },
+  ])
+})
+
+test('pruning leaves input entries and ir_version alone; new initializers raise it, and constants stay constants', async (t) => {
+  const reader = await open(t, shapedByInput(3))
+  const pruned = await write(reader, only('w', { kind: 'dense' }))
+  assert.deepEqual(inputNames(pruned.graph), ['x', 'w', 's', 'b'])
+  assert.equal(pruned.model.irVersion, 3n)
+  assert.deepEqual(pruned.layout.notes, [])
+  const { graph, model, layout } = await write(reader, only('w', { kind: 'float16' }))
+  assert.deepEqual(inputNames(graph), ['x'])
+  assert.equal(model.irVersion, 4n)
+  assert.deepEqual(layout.notes, [
+    { tensor: 'w', note: '"w" lost its graph input entry' },
     { tensor: null, note: 'ir_version raised 3 -> 4: new initializers need it' },
+    { tensor: null, note: '2 more initializers lost their graph input entries, so that they stay constants' },
   ])
 })
 

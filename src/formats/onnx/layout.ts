@@ -78,7 +78,7 @@ function applyPlans(
 ): FileLayout['notes'] {
   const { scopes, weights } = collectWeights(model, payloads, read, fileName)
   const edits = new GraphEdits(model, scopes)
-  const context = { edits, payloads, opset: defaultOpset(model) ?? 0 }
+  const context = { edits, payloads, opset: defaultOpset(model) ?? 0, irVersion: model.irVersion }
   const sources = new Map<string, string>()
   weights.forEach((weight, index) => {
     const plan = plans[index]

@@ -7,7 +7,7 @@ import { type NodeProto, TensorProtoSchema } from 'onnx-buf'
 import { AppError } from '../../errors.ts'
 import type { EncodePlan, OutputPart, PartName, TensorPlan } from '../../tensor/model.ts'
 import { floatAttribute, makeInt, makeInts, makeNode, makeTensorAttribute } from './attributes.ts'
-import type { GraphEdits } from './graph-edits.ts'
+import { type GraphEdits, IR_FREE_INITIALIZERS } from './graph-edits.ts'
 import { type Payload, payloadTensor } from './structure.ts'
 import { constantNodeOpset, dtypeToOnnx, TENSOR_FIELD } from './tensor-types.ts'
 import { viewOperands } from './trace-uses.ts'
@@ -24,6 +24,7 @@ export interface RewriteContext {
   edits: GraphEdits
   payloads: Payload[]
   opset: number
+  irVersion: bigint
 }
 
 /** Rewrites the graph for one compressed weight. `source` is the tensor whose parts it uses: its own, or a tied one's. */
@@ -52,7 +53,7 @@ export function rewriteWeight(context: RewriteContext, weight: Weight, plan: Ten
     default:
       encode satisfies never
   }
-  dropInputs(context.edits, weight)
+  dropInputs(context, weight)
 }
 
 function part(plan: TensorPlan, name: PartName): OutputPart {
@@ -266,12 +267,13 @@ function replaceProducts(
 }
 
 /**
- * The weight is no longer an initializer of its name, so it cannot be the default of a graph input. The shapes of Reshape
- * nodes on its way must stay constants too, or runtimes could not fold the restored weight.
+ * The weight is no longer an initializer of its name, so it cannot be the default of a graph input. Where input entries make
+ * initializers replaceable, the shapes of Reshape nodes on its way lose theirs too, or the weight could not be folded.
  */
-function dropInputs(edits: GraphEdits, weight: Weight): void {
+function dropInputs({ edits, irVersion }: RewriteContext, weight: Weight): void {
   const name = weight.info.name
   if (edits.removeInput(weight.scope, weight.valueName)) edits.note(name, `"${name}" lost its graph input entry`)
+  if (irVersion < IR_FREE_INITIALIZERS) return
   for (const operand of viewOperands(weight.traced)) {
     if (edits.removeInput(operand.scope, operand.name)) {
       edits.note(name, `"${operand.name}", the shape of a Reshape of "${name}", lost its graph input entry`)
