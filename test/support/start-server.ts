@@ -1,60 +1,72 @@
-// A real server process for tests: `tensorpress serve` on a free port. Entry: startServer.
+// A real server: bin/tensorpress as a process of its own, on a free port, with a data folder that goes away. Entry:
+// startServer, which resolves once the server has said where it listens and on which device.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { tempFolder } from './temp-folder.ts'
 
-export interface TestServer {
+export const ROOT = join(import.meta.dirname, '..', '..')
+const PROGRAM = join(ROOT, 'bin', 'tensorpress')
+
+export interface RunningServer {
   url: string
-  process: ChildProcess
-  /** Resolves with exit code or signal. */
-  ended: Promise<number | NodeJS.Signals>
+  child: ChildProcess
+  dataDir: string
+  /** What it wrote for people, on standard error. */
+  banner: string[]
+  /** JSON log lines so far. */
+  logs(): Record<string, unknown>[]
+  /** Sends the signal and resolves with the exit code (or the signal's name). */
+  stop(signal?: NodeJS.Signals): Promise<number | string>
 }
 
-const PROGRAM = join(import.meta.dirname, '..', '..', 'bin', 'tensorpress')
-const START_MS = 60_000
-
-/** Resolves once it listens; it is killed when the test ends. */
-export async function startServer(t: TestContext, dataDir: string, options: string[] = []): Promise<TestServer> {
-  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
-  const env = { ...inherited, TENSORPRESS_SETUP: 'skip', TENSORPRESS_DISK_FLOOR_BYTES: '0' }
-  const args = [PROGRAM, 'serve', '--port', '0', '--data-dir', dataDir, ...options]
-  const server = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  t.after(() => server.kill('SIGKILL'))
-  const ended = once(server, 'exit').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals)
-  let text = ''
-  const url = Promise.withResolvers<string>()
-  for (const stream of [server.stdout, server.stderr]) {
-    stream.setEncoding('utf8').on('data', (piece: string) => {
-      text += piece
-      const found = text.match(/http:\/\/127\.0\.0\.1:\d+/)
-      if (found !== null) url.resolve(found[0])
+export async function startServer(
+  test: TestContext,
+  options: { dataDir?: string; args?: string[]; env?: Record<string, string> } = {},
+): Promise<RunningServer> {
+  const dataDir = options.dataDir ?? join(tempFolder(test), 'data')
+  const args = ['serve', '--port', '0', '--data-dir', dataDir, ...(options.args ?? [])]
+  const child = spawn(process.execPath, [PROGRAM, ...args], {
+    cwd: ROOT,
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const exited = once(child, 'exit') as Promise<[number | null, string | null]>
+  let out = ''
+  let err = ''
+  child.stdout!.on('data', (chunk) => {
+    out += chunk
+  })
+  const announced = new Promise<void>((resolve, reject) => {
+    child.stderr!.on('data', (chunk) => {
+      err += chunk
+      if (/^Try: .*\n/m.test(err)) resolve()
     })
+    void exited.then(() => reject(new Error(`The server ended before it listened: ${err}`)))
+  })
+  const stop = async (signal: NodeJS.Signals = 'SIGTERM') => {
+    child.kill(signal)
+    const [code, name] = await exited
+    return code ?? name ?? 'unknown'
   }
-  void ended.then((how) => url.reject(new Error(`the server ended (${how}) before it listened:\n${text}`)))
-  const timer = setTimeout(() => url.reject(new Error(`the server did not listen in time:\n${text}`)), START_MS)
-  try {
-    return { url: await url.promise, process: server, ended }
-  } finally {
-    clearTimeout(timer)
+  test.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) await stop('SIGKILL')
+  })
+  await announced
+  const url = /listens on (\S+)/.exec(err)?.[1]
+  if (!url) throw new Error(`No address in: ${err}`)
+  return {
+    url,
+    child,
+    dataDir,
+    banner: err.trim().split('\n'),
+    logs: () =>
+      out
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    stop,
   }
-}
-
-/** Live processes below this one, from Linux' /proc. */
-export function descendants(pid: number): number[] {
-  const parents = new Map<number, number>()
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'latin1')
-      parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
-    } catch {
-      // it ended meanwhile
-    }
-  }
-  const below = (parent: number): number[] =>
-    [...parents].filter(([, of]) => of === parent).flatMap(([child]) => [child, ...below(child)])
-  return below(pid)
 }

