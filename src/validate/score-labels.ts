@@ -95,7 +95,11 @@ export class LabelScorer {
       }
     }
     const order: Fit['kind'][] = ['scores', 'class-id', 'single', 'values']
-    fits.sort((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind) || a.index - b.index)
+    // An output that is not per sample along dim 0 (a recurrent state, say) is held against labels only when nothing else is.
+    const perSample = (fit: Fit) => (outputs[fit.index]!.dims[0] === samples ? 0 : 1)
+    fits.sort(
+      (a, b) => perSample(a) - perSample(b) || order.indexOf(a.kind) - order.indexOf(b.kind) || a.index - b.index,
+    )
     const best = fits[0]
     if (best === undefined) throw this.#noFit(outputs)
     if (labels.kind === 'classes' && best.kind === 'scores') checkLabelRange(labels, best.classes)

@@ -45,6 +45,17 @@ test('picks the output with scores beside others', () => {
   assert.equal(scorer.result(1).classification?.output, 'scores')
 })
 
+test('leaves a recurrent state aside when another output is per sample', () => {
+  const outputs: OutputInfo[] = [
+    { name: 'probability', dtype: 'f32' },
+    { name: 'state', dtype: 'f32' },
+  ]
+  const scorer = new LabelScorer(classes([1], [1]), outputs, 1)
+  const both = [run([1, 1], [0.75]), run([2, 1, 3], [9, 8, 7, 6, 5, 4])]
+  scorer.add(both, both, 1)
+  assert.equal(scorer.result(1).classification?.output, 'probability')
+})
+
 test('reads scores of [N, C, H, W] across the class axis', () => {
   // two classes over 1 x 2 pixels: class 0 scores [1, 0], class 1 scores [0, 1]: decisions 0, 1.
   const scorer = new LabelScorer(classes([1, 1, 2], [0, 1]), [FLOAT], 1)
