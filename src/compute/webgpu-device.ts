@@ -92,7 +92,9 @@ const NO_SUCH_ADAPTER = 'adapter=\u0001'
 export async function listAdapters(): Promise<AdapterReport[]> {
   const names = new Set<string>()
   try {
-    await create([NO_SUCH_ADAPTER]).requestAdapter()
+    const gpu = create([NO_SUCH_ADAPTER])
+    instances.push(gpu)
+    await gpu.requestAdapter()
   } catch (cause) {
     const text = cause instanceof Error ? cause.message : String(cause)
     for (const match of text.matchAll(/backend: '(\w+)', name: '([^']+)'/g)) {

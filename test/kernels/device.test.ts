@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { ComputeDevice, DeviceBuffer, Kernel } from '../../src/compute/compute-device.ts'
 import { openDevice } from '../../src/compute/open-device.ts'
-import { openWebgpuDevice, requestGpuDevice } from '../../src/compute/webgpu-device.ts'
+import { listAdapters, openWebgpuDevice, requestGpuDevice } from '../../src/compute/webgpu-device.ts'
 import { WebgpuDevice } from '../../src/compute/webgpu-queue.ts'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
 import { pruneThreshold } from '../../src/kernels/prune-threshold.ts'
@@ -220,6 +220,18 @@ for (const name of ['reference', 'auto']) {
 
 test('an adapter that is not there is named in the error', async () => {
   await assert.rejects(openDevice('no-such-adapter'), isError('device_unavailable', /no-such-adapter/))
+})
+
+testOnGpu('adapters are listed under names that open them', async () => {
+  const usable = (await listAdapters()).filter((adapter) => adapter.problem === null)
+  assert.ok(usable.length > 0)
+  for (const { name, info, limits, features } of usable) {
+    assert.ok(limits['maxStorageBufferBindingSize']! >= 128 * 2 ** 20)
+    assert.ok(features.length > 0)
+    const device = await openDevice(name)
+    assert.deepEqual(device.info, info)
+    await device.close()
+  }
 })
 
 testOnGpu('invalid WGSL fails with file, line and column', async () => {
