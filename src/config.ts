@@ -129,6 +129,8 @@ export interface Config {
   device: string
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'silent'
   drainSeconds: number
+  /** Host names, besides this machine's own, that a proxy in front forwards. */
+  allowedHosts: string[]
   limits: Limits
 }
 
@@ -153,6 +155,15 @@ const configSchema = z.strictObject({
   device: z.string().min(1).default('auto'),
   logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
   drainSeconds: z.coerce.number().min(0).max(3600).default(DRAIN_SECONDS),
+  allowedHosts: z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((name) => name.trim().toLowerCase())
+        .filter((name) => name !== ''),
+    ),
   limits: z.strictObject(limitShape),
 })
 
@@ -172,6 +183,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions
     device: given('device'),
     logLevel: fromEnvironment('logLevel'),
     drainSeconds: fromEnvironment('drainSeconds'),
+    allowedHosts: fromEnvironment('allowedHosts'),
     limits: Object.fromEntries(Object.keys(LIMITS).map((name) => [name, fromEnvironment(name)])),
   })
   if (result.success) return result.data as Config

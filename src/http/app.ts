@@ -49,7 +49,7 @@ export function createApp(deps: HttpDeps): Express {
 
   app.use(requestContext(log, metrics))
   app.use(securityHeaders())
-  app.use(originGuard(config.host))
+  app.use(originGuard(config))
   // Who may call: a check of API keys belongs here, before any body is read.
   app.use(
     slowBodyGuard(limits, (response) => {

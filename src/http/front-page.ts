@@ -13,7 +13,7 @@ const STYLE = `
   :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb }
   @media (prefers-color-scheme: dark) { :root { --accent: #7aa7ff } }
   body { font: 16px/1.55 system-ui, sans-serif; margin: 0; padding: 2rem 1.25rem 4rem }
-  main { max-width: 46rem; margin: 0 auto }
+  main { max-width: 58rem; margin: 0 auto }
   h1 { font-size: 1.9rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
   p { margin: .5rem 0 } .lead { font-size: 1.1rem }
   a { color: var(--accent) }
@@ -49,7 +49,8 @@ export function renderFrontPage({ version, origin, health }: FrontPageFacts): st
 
 <h2>Step by step</h2>
 <pre>curl -T model.onnx ${escapeHtml(origin)}/v1/models/
-curl ${escapeHtml(origin)}/v1/jobs --json '{"model": "&lt;id&gt;", "recipe": "int8", "require": {"metric": "cosine", "maxDrop": 0.01}}'
+curl ${escapeHtml(origin)}/v1/jobs \\
+     --json '{"model": "&lt;id&gt;", "recipe": "int8", "require": {"metric": "cosine", "maxDrop": 0.01}}'
 curl -N ${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/events
 curl -OJ ${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/artifact</pre>
 <p>The report of a job is at <code>/v1/jobs/&lt;id&gt;/report</code>: JSON for programs, a page with charts for browsers.</p>

@@ -64,6 +64,7 @@ export function jobEventRoutes({ service, metrics }: HttpDeps, heartbeatMs = SSE
           return
         }
         begin(response)
+        if (request.method === 'HEAD') return void response.end()
         metrics.eventStreamsOpen.inc()
         const heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs)
         try {

@@ -2,7 +2,7 @@
 // a server without keys on loopback must not be driven by whatever page the user has open (cross-site forms, DNS rebinding).
 
 import type { RequestHandler } from 'express'
-import { isLoopback } from '../config.ts'
+import { type Config, isLoopback } from '../config.ts'
 import { AppError } from '../errors.ts'
 
 /** JSON, problems and downloads: nothing may be loaded or run, wherever they are shown. */
@@ -33,33 +33,34 @@ export function securityHeaders(): RequestHandler {
  * Refuses what a page of another site sends: browsers name the page's Origin on every cross-site write. Bound to loopback,
  * also refuses Host names that are not this machine's, which is how a rebound DNS name shows.
  */
-export function originGuard(host: string): RequestHandler {
+export function originGuard({ host, allowedHosts }: Pick<Config, 'host' | 'allowedHosts'>): RequestHandler {
   const local = isLoopback(host)
   return (request, _response, next) => {
-    const hostHeader = request.get('host') ?? ''
-    if (local && hostHeader !== '' && !isLoopbackName(hostHeader)) {
-      throw new AppError('origin_forbidden', `Host ${hostHeader} is not this server, which listens on ${host} only.`, {
-        found: hostHeader,
-        allowed: ['localhost', '127.0.0.1', '[::1]'],
-      })
+    const hostHeader = (request.get('host') ?? '').toLowerCase()
+    const name = hostName(hostHeader)
+    if (local && hostHeader !== '' && !isLoopback(name) && !allowedHosts.includes(name)) {
+      throw new AppError(
+        'origin_forbidden',
+        `Host ${hostHeader} is not this server, which listens on ${host} only. If a proxy in front forwards that name, set TENSORPRESS_ALLOWED_HOSTS=${name}.`,
+        { found: hostHeader, allowed: ['localhost', '127.0.0.1', '[::1]', ...allowedHosts] },
+      )
     }
     const origin = request.get('origin')
     const reads = request.method === 'GET' || request.method === 'HEAD' || request.method === 'OPTIONS'
-    if (origin !== undefined && !reads && originHost(origin) !== hostHeader.toLowerCase()) {
-      throw new AppError('origin_forbidden', `A page of ${origin} may not write here.`, {
-        found: origin,
-        allowed: [hostHeader],
-      })
+    if (origin !== undefined && !reads) {
+      const originHost = URL.parse(origin)?.host ?? ''
+      if (originHost !== hostHeader && !allowedHosts.includes(hostName(originHost))) {
+        throw new AppError('origin_forbidden', `A page of ${origin} may not write here.`, {
+          found: origin,
+          allowed: [hostHeader, ...allowedHosts],
+        })
+      }
     }
     next()
   }
 }
 
-function isLoopbackName(hostHeader: string): boolean {
-  const name = hostHeader.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
-  return isLoopback(name.toLowerCase())
-}
-
-function originHost(origin: string): string | null {
-  return URL.parse(origin)?.host ?? null
+/** Without port, and without the brackets of an IPv6 address. */
+function hostName(hostHeader: string): string {
+  return hostHeader.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
 }

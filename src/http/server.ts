@@ -30,6 +30,11 @@ export async function listen(app: RequestListener, config: Config): Promise<{ se
     app,
   )
   server.maxConnections = limits.connections
+  // A client that asks before it sends (curl does, from 1 MB on) is told at once when its body would be refused for its size.
+  server.on('checkContinue', (request, response) => {
+    if (!(Number(request.headers['content-length']) > limits.uploadBytes)) response.writeContinue()
+    app(request, response)
+  })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy()
     else socket.end(rawProblem(error.code, limits, newRequestId()))

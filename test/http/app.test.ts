@@ -90,6 +90,14 @@ test('what a page of another site sends is refused, and so is a rebound host nam
   assert.equal(own.status, 400)
 })
 
+test('a proxy in front may forward the names that it is told to', async (t) => {
+  const { call } = httpApp(t, {}, { TENSORPRESS_ALLOWED_HOSTS: 'models.example, other.example' })
+  await call('get', '/healthz').set('host', 'models.example').expect(200)
+  await call('get', '/healthz').set('host', 'evil.example').expect(403)
+  await call('post', '/v1/jobs').set('origin', 'https://models.example').send({}).expect(400)
+  await call('post', '/v1/jobs').set('origin', 'https://evil.example').send({}).expect(403)
+})
+
 test('readyz names the device, and says what is wrong when something is', async (t) => {
   const { call, service } = httpApp(t)
   const ready = await call('get', '/readyz').expect(200)

@@ -15,6 +15,7 @@ test('defaults bind to loopback and carry every limit', () => {
       device: 'auto',
       logLevel: 'info',
       drainSeconds: 20,
+      allowedHosts: [],
       limits: null,
     },
   )

@@ -105,6 +105,18 @@ test('a large body that is refused at its start gets its answer without being re
   assert.match(answer, /"requested":1000000000/)
 })
 
+test('a client that expects 100 Continue gets it, unless its body is too large', async (t) => {
+  const { port } = await serve(t, { uploadBytes: 1000 })
+  const head = (bytes: number) =>
+    `PUT /v1/models/x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: ${bytes}\r\n\r\n`
+  assert.match(await raw(port, head(5), 'hello'), /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 201 /)
+  const socket = net.connect(port, '127.0.0.1')
+  t.after(() => socket.destroy())
+  socket.write(head(1001))
+  const answer = await new Promise<string>((resolve) => socket.once('data', (chunk) => resolve(String(chunk))))
+  assert.match(answer, /^HTTP\/1\.1 413 /)
+})
+
 test('a port that is taken is refused with what to do', async (t) => {
   const { config, port } = await serve(t)
   const { app } = httpApp(t)

@@ -26,8 +26,12 @@ export interface TestApp {
   lines: Record<string, unknown>[]
 }
 
-export function httpApp(test: TestContext, limits: Partial<Limits> = {}): TestApp {
-  const config = loadConfig({})
+export function httpApp(
+  test: TestContext,
+  limits: Partial<Limits> = {},
+  environment: Record<string, string> = {},
+): TestApp {
+  const config = loadConfig(environment)
   config.limits = { ...config.limits, ...limits }
   const service = createFakeService(tempFolder(test), config.limits)
   const metrics = createMetrics('0.0.0-test', false)
