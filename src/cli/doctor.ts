@@ -9,6 +9,7 @@ import { createGpuWorker } from '../jobs/worker-pool.ts'
 import { VERSION } from '../version.ts'
 import { shaderCacheFolder } from './children.ts'
 import type { Command, CommandLine } from './command.ts'
+import { interruptible } from './interrupt.ts'
 import { DEVICE_OPTION, JSON_OPTION } from './shared-options.ts'
 import { bytesText, printable } from './text-table.ts'
 
@@ -29,18 +30,19 @@ export const command: Command = {
   positionals: [],
   options: { device: DEVICE_OPTION, json: JSON_OPTION },
   examples: [{ line: 'tensorpress doctor', meaning: 'run it first when something is slow or does not start' }],
-  async run(args: CommandLine) {
-    const wanted = args.text('device') ?? 'auto'
-    const devices = await probe<DeviceProbe>('devices')
-    const runtime = await probe<RuntimeProbe>('runtime')
-    const worker = await tryWorker(wanted)
-    const runtimeWorks = runtime.result?.output.join() === '3,-4'
-    const found: Findings = { wanted, devices, runtime, runtimeWorks, worker, advice: [] }
-    found.advice = adviceFor(found)
-    const text = args.given('json') ? JSON.stringify(document(found)) : findingLines(found).join('\n')
-    process.stdout.write(`${text}\n`)
-    return runtimeWorks && worker.error === null ? 0 : 1
-  },
+  run: (args: CommandLine) =>
+    interruptible(async () => {
+      const wanted = args.text('device') ?? 'auto'
+      const devices = await probe<DeviceProbe>('devices')
+      const runtime = await probe<RuntimeProbe>('runtime')
+      const worker = await tryWorker(wanted)
+      const runtimeWorks = runtime.result?.output.join() === '3,-4'
+      const found: Findings = { wanted, devices, runtime, runtimeWorks, worker, advice: [] }
+      found.advice = adviceFor(found)
+      const text = args.given('json') ? JSON.stringify(document(found)) : findingLines(found).join('\n')
+      process.stdout.write(`${text}\n`)
+      return runtimeWorks && worker.error === null ? 0 : 1
+    }),
 }
 
 interface Probe<T> {

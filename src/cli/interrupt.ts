@@ -16,6 +16,8 @@ export async function interruptible(work: (signal: AbortSignal) => Promise<numbe
     abort.abort(new AppError('cancelled', 'interrupted; nothing was written'))
   }
   for (const name of Object.keys(STATUS)) process.on(name, onSignal)
+  // Children and their timers do not keep this process alive; between two of them it would end with the work undone.
+  const alive = setInterval(() => {}, 60_000)
   try {
     return await work(abort.signal)
   } catch (error) {
@@ -23,6 +25,7 @@ export async function interruptible(work: (signal: AbortSignal) => Promise<numbe
     process.stderr.write('tensorpress: interrupted; nothing was written [cancelled]\n')
     return status
   } finally {
+    clearInterval(alive)
     for (const name of Object.keys(STATUS)) process.off(name, onSignal)
   }
 }
