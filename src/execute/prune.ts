@@ -4,19 +4,17 @@ import type { Command, Readback } from '../compute/compute-device.ts'
 import { PRUNE_ZERO_WORDS, pruneThreshold } from '../kernels/prune-threshold.ts'
 import { asWordView, clear, type Lane, run } from './lane.ts'
 import type { Piece } from './pieces.ts'
-import { flatTable, type SegmentTable } from './segment-tables.ts'
+import { flatTable } from './segment-tables.ts'
 
 export interface PrunedPiece {
   commands: Command[]
   /** Adds the zeros of each tensor to its work; for the pass that writes (a calibration pass would count them twice). */
   readbacks: Readback[]
-  /** The flat table, for kernels that follow; null when nothing in the piece is pruned. */
-  table: SegmentTable | null
 }
 
 export function pruneCommands(lane: Lane, piece: Piece): PrunedPiece {
-  if (!piece.spans.some((span) => span.work.pruneBits !== null)) return { commands: [], readbacks: [], table: null }
-  const table = flatTable(lane, piece)
+  if (!piece.spans.some((span) => span.work.pruneBits !== null)) return { commands: [], readbacks: [] }
+  const table = flatTable(lane, piece, undefined, undefined, 'prune segments')
   const { spans } = piece
   const thresholds = lane.scratch('thresholds', spans.length)
   // Pruned tensors and others never share a piece (see groupOf in pieces.ts), so every span has a threshold.
@@ -47,6 +45,5 @@ export function pruneCommands(lane: Lane, piece: Piece): PrunedPiece {
         },
       },
     ],
-    table,
   }
 }

@@ -60,15 +60,17 @@ class TableBuilder {
 
 /**
  * Runs of at most the device's segment length, none sharing a vec4. The slot is the span's index, or what `slotOf` says;
- * aux is 0, or the index that `indexOf` gives the span's first element, counted on from there.
+ * aux is 0, or the index that `indexOf` gives the span's first element, counted on from there. Tables of one submit need
+ * different names, since each name is one buffer of the lane.
  */
 export function flatTable(
   lane: Lane,
   piece: Piece,
   slotOf?: (span: Span, index: number) => number,
   indexOf?: (span: Span) => number,
+  name = 'segments',
 ): SegmentTable {
-  const builder = new TableBuilder(lane, 'segments')
+  const builder = new TableBuilder(lane, name)
   const step = lane.device.tuning.segmentElements
   const rowOfSpan: number[] = []
   for (const [index, span] of piece.spans.entries()) {
@@ -115,7 +117,7 @@ export function blockTable(
   k: (span: Span) => number,
   blockSize: number,
 ): SegmentTable & { aligned: boolean } {
-  const builder = new TableBuilder(lane, 'segments')
+  const builder = new TableBuilder(lane, 'block segments')
   const step = Math.max(1, Math.floor(lane.device.tuning.segmentElements / blockSize)) * blockSize
   const rowOfSpan: number[] = []
   let aligned = true

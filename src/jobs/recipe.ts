@@ -118,11 +118,15 @@ function check<T>(schema: z.ZodType<T>, value: unknown, at: string): T {
   fail(path, issue?.code === 'unrecognized_keys' ? 'unknown key' : (issue?.message ?? 'not valid'))
 }
 
-/** Parses YAML or JSON text (JSON is YAML). Throws recipe_invalid with the line of the first problem. */
-export function parseRecipe(text: string): unknown {
+function checkLength(text: string): void {
   if (text.length > MAX_RECIPE_CHARACTERS) {
     fail('', `the recipe has ${text.length} characters, at most ${MAX_RECIPE_CHARACTERS} are allowed`)
   }
+}
+
+/** Parses YAML or JSON text (JSON is YAML). Throws recipe_invalid with the line of the first problem. */
+export function parseRecipe(text: string): unknown {
+  checkLength(text)
   try {
     return parseYaml(text, { maxAliasCount: 100 }) as unknown
   } catch (error) {
@@ -149,6 +153,7 @@ function stepsOfExpression(expression: string): { method: string; params: Record
  */
 export function resolveRecipe(input: string | object): RecipeDocument {
   if (typeof input === 'string') {
+    checkLength(input)
     const expression = input.trim()
     const steps = stepsOfExpression(expression)
     if (steps !== null) {
