@@ -58,7 +58,7 @@ function partBytes(
   const facts = new Map(
     result.tensors.map((row) => [
       row.name,
-      { nonFinite: row.reason === 'non_finite', float16Overflow: row.reason === 'fp16_overflow' },
+      { nonFinite: row.nonFinite > 0, float16Overflow: row.reason === 'fp16_overflow' },
     ]),
   )
   const { layout } = planJob(reader, result.plan.recipe, OUTPUT, facts)
