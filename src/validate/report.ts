@@ -4,7 +4,6 @@
 import type { DeviceInfo, KernelTime } from '../compute/compute-device.ts'
 import type { CompressionResult, ResolvedRecipe, TensorOutcome } from '../jobs/protocol.ts'
 import type { ModelSummary, OutputOptions, SkipReason } from '../tensor/model.ts'
-import { SKIP_REASONS } from '../tensor/model.ts'
 import type { MetricFigure, Requirement, RequirementOutcome } from './requirement.ts'
 import { evaluateRequirements, METRICS, metricFigure } from './requirement.ts'
 import type { ValidationResult } from './validation.ts'
@@ -271,10 +270,17 @@ function performanceOf(input: ReportInput): Report['performance'] {
 
 function reproduceOf(input: ReportInput): Report['reproduce'] {
   const { recipe, output, model, versions } = input
-  const recipeJson = JSON.stringify({ version: recipe.version, name: recipe.name, steps: recipe.steps })
+  const { externalData, shardBytes } = output
+  const chosen = {
+    ...(externalData === 'auto' ? {} : { externalData }),
+    ...(shardBytes === null ? {} : { shardBytes }),
+  }
+  const { version, name, steps } = recipe
+  const document = { version, name, steps, ...(Object.keys(chosen).length === 0 ? {} : { output: chosen }) }
+  const words = ['tensorpress', 'compress', model.fileName, '--recipe', JSON.stringify(document), '-o', output.fileName]
   return {
-    command: `tensorpress compress ${quoteForShell(model.fileName)} --recipe ${quoteForShell(recipeJson)} -o ${quoteForShell(output.fileName)}`,
-    note: `With Tensorpress ${versions.tensorpress}, this model (hashes above) and this recipe, every adapter and the reference device give the artifact bytes whose SHA-256 is listed here.`,
+    command: words.map(quoteForShell).join(' '),
+    note: `With Tensorpress ${versions.tensorpress}, this model (hashes below) and this recipe, every adapter and the reference device give the artifact bytes whose SHA-256 is listed here.`,
   }
 }
 
@@ -293,7 +299,7 @@ function collectWarnings(input: ReportInput): string[] {
     const count = nonFinite.reduce((sum, tensor) => sum + tensor.nonFinite, 0)
     const names = nonFinite.slice(0, 3).map((tensor) => tensor.name)
     warnings.push(
-      `${count} NaN or infinite weights in ${nonFinite.length} tensors (${names.join(', ')}${nonFinite.length > 3 ? ', ...' : ''}); they are not quantized: ${SKIP_REASONS.non_finite}.`,
+      `${count} NaN or infinite weights in ${nonFinite.length} tensors (${names.join(', ')}${nonFinite.length > 3 ? ', ...' : ''}); tensors that hold such values are not quantized.`,
     )
   }
   if (input.model.summary.alreadyCompressed.length > 0) {

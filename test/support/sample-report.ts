@@ -1,7 +1,7 @@
 // A report as buildReport makes it, for tests of what reads reports: a compressed tensor, a kept one, a met requirement.
 
 import type { CompressionResult, TensorOutcome } from '../../src/jobs/protocol.ts'
-import { buildReport, type Report } from '../../src/validate/report.ts'
+import { buildReport, type Report, type ReportInput } from '../../src/validate/report.ts'
 
 const recipe = {
   version: 1 as const,
@@ -91,7 +91,11 @@ const compression: CompressionResult = {
 }
 
 export function sampleReport(): Report {
-  return buildReport({
+  return buildReport(sampleReportInput())
+}
+
+export function sampleReportInput(): ReportInput {
+  return {
     jobId: 'job-1',
     attempt: 1,
     createdAt: '2026-11-22T12:00:00.000Z',
@@ -120,5 +124,5 @@ export function sampleReport(): Report {
     versions: { tensorpress: '0.0.0-test', node: '24.0.0', webgpu: '0.6.2', onnxruntime: '1.30.0' },
     stageSeconds: { opening: 0.1, encoding: 0.3, publishing: 0.01 },
     artifactReused: false,
-  })
+  }
 }
