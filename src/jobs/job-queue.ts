@@ -53,15 +53,25 @@ interface Running {
 }
 
 export function createJobQueue(options: QueueOptions): JobEngine {
-  const { catalog, log, changed } = options
+  const { catalog, log } = options
   let running: Running | null = null
   let draining = false
   let started = false
   let looping: Promise<void> | null = null
+  let wokenMeanwhile = false
   /** Cancelled in the moment between being taken and being run. */
   const cancelledEarly = new Set<string>()
 
   const now = () => new Date().toISOString()
+
+  /** Followers that cannot be told are no reason to stop working. */
+  async function changed(type: 'state' | 'progress', job: JobRecord): Promise<void> {
+    try {
+      await options.changed(type, job)
+    } catch (error) {
+      log.error({ job_id: job.id, error: AppError.from(error).detail }, 'a change of a job could not be told')
+    }
+  }
 
   /** The catalogue may fail for a while (disk full); what has to be written is kept trying until the server stops. */
   async function insist<T>(doing: string, work: () => Promise<T>): Promise<T> {
@@ -77,11 +87,17 @@ export function createJobQueue(options: QueueOptions): JobEngine {
   }
 
   function wake(): void {
-    if (!started || draining || looping !== null) return
+    if (!started || draining) return
+    if (looping !== null) {
+      wokenMeanwhile = true // the loop may have found nothing already and be about to end
+      return
+    }
+    wokenMeanwhile = false
     looping = loop()
       .catch((error: unknown) => log.error({ error: String(error) }, 'the job queue stopped'))
       .finally(() => {
         looping = null
+        if (wokenMeanwhile) wake()
       })
   }
 

@@ -162,6 +162,12 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
   }
 }
 
-function lines(rows: readonly object[]): string {
-  return rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+/** Tables of 100,000 rows exist: a piece at a time, so that the server answers others in between. */
+const ROWS_PER_WRITE = 256
+
+function* lines(rows: readonly object[]): Generator<string> {
+  for (let start = 0; start < rows.length; start += ROWS_PER_WRITE) {
+    const piece = rows.slice(start, start + ROWS_PER_WRITE)
+    yield piece.map((row) => `${JSON.stringify(row)}\n`).join('')
+  }
 }

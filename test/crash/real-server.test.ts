@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { survivors } from '../support/crash-server.ts'
-import { descendants, startServer } from '../support/start-server.ts'
+import { descendants, startServer } from '../support/server-process.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const MODEL = join(

@@ -1,0 +1,55 @@
+// What makes an artifact the same artifact.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { artifactFileName, artifactKey, digest, validationKey } from '../../src/jobs/artifact-key.ts'
+import { resolveRecipe } from '../../src/jobs/recipe.ts'
+
+const files = [{ name: 'm.onnx', sha256: 'aa' }]
+const output = { externalData: 'auto', shardBytes: null, fileName: 'm.int8.onnx' } as const
+const int8 = resolveRecipe('int8').recipe
+const settings = { seed: 1, threads: 2, x64QuantPrecision: null, latencyRuns: 20 }
+
+test('the key changes with files, recipe and output options, and with nothing else', () => {
+  const key = artifactKey(files, int8, output)
+  assert.equal(artifactKey([{ sha256: 'aa', name: 'm.onnx' }], resolveRecipe('int8').recipe, { ...output }), key)
+  const others = [
+    artifactKey([{ name: 'm.onnx', sha256: 'bb' }], int8, output),
+    artifactKey([{ name: 'n.onnx', sha256: 'aa' }], int8, output),
+    artifactKey(files, resolveRecipe('int4').recipe, output),
+    artifactKey(files, int8, { ...output, externalData: true }),
+    artifactKey(files, int8, { ...output, shardBytes: 4096 }),
+    artifactKey(files, int8, { ...output, fileName: 'other.onnx' }),
+  ]
+  assert.equal(new Set([key, ...others]).size, 7)
+})
+
+test('the validation key changes with artifact, dataset and settings', () => {
+  const keys = [
+    validationKey('a', null, settings),
+    validationKey('b', null, settings),
+    validationKey('a', 'd', settings),
+    validationKey('a', null, { ...settings, seed: 2 }),
+    validationKey('a', null, { ...settings, threads: 1 }),
+    validationKey('a', null, { ...settings, x64QuantPrecision: '1' }),
+  ]
+  assert.equal(new Set(keys).size, 6)
+  assert.equal(validationKey('a', null, { ...settings }), keys[0])
+})
+
+test('a digest does not depend on the order of keys and does on the order of lists', () => {
+  assert.equal(digest({ a: 1, b: { c: [1, 2], d: null } }), digest({ b: { d: null, c: [1, 2] }, a: 1 }))
+  assert.notEqual(digest([1, 2]), digest([2, 1]))
+})
+
+for (const [main, recipe, expected] of [
+  ['mnist.onnx', 'int8', 'mnist.int8.onnx'],
+  ['onnx/model.onnx', 'prune-50+int8', 'model.prune-50+int8.onnx'],
+  ['weights', 'fp16', 'weights.fp16'],
+  ['.hidden', 'fp16', '.hidden.fp16'],
+  ['model.safetensors.index.json', 'int4', 'model.safetensors.index.json'],
+  ['a.b.onnx', 'my recipe: "é" / x', 'a.b.my-recipe-x.onnx'],
+] as const) {
+  test(`${main} by ${JSON.stringify(recipe)} is ${expected}`, () =>
+    assert.equal(artifactFileName(main, recipe), expected))
+}
