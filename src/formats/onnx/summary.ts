@@ -95,12 +95,18 @@ function compressedForms({ scopes, weights }: WeightTable): string[] {
       forms.add(info.dtype === 'f16' ? 'fp16' : info.dtype === 'bf16' ? 'bf16' : info.dtype)
     else if (traced.views.some(({ node }) => node.opType === 'Cast')) forms.add(`${widthOf(info.dtype)} Cast`)
   }
+  const dtypes = new Map<unknown, Map<string, string>>()
+  for (const { scope, valueName, info } of weights) {
+    const ofScope = dtypes.get(scope) ?? new Map<string, string>()
+    dtypes.set(scope, ofScope.set(valueName, info.dtype))
+  }
   for (const scope of scopes) {
     for (const node of scope.nodes) {
       const { opType } = node
       if (opType === 'MatMulNBits') forms.add(`MatMulNBits ${intAttribute(node, 'bits', 4)}-bit`)
-      else if (opType === 'DequantizeLinear') forms.add(`${quantizedWidth(scope, node.input[0] ?? '', weights)} QDQ`)
-      else if (readsQuantizedValues(node)) forms.add(opType)
+      else if (opType === 'DequantizeLinear') {
+        forms.add(`${widthOf(dtypes.get(scope)?.get(node.input[0] ?? '') ?? 'i8')} QDQ`)
+      } else if (readsQuantizedValues(node)) forms.add(opType)
     }
   }
   return [...forms].sort()
@@ -108,9 +114,4 @@ function compressedForms({ scopes, weights }: WeightTable): string[] {
 
 function widthOf(dtype: string): string {
   return dtype.replace(/^u/, 'uint').replace(/^i/, 'int')
-}
-
-function quantizedWidth(scope: WeightTable['scopes'][number], value: string, weights: WeightTable['weights']): string {
-  const weight = weights.find((candidate) => candidate.scope === scope && candidate.valueName === value)
-  return weight ? widthOf(weight.info.dtype) : 'int8'
 }
