@@ -30,7 +30,7 @@ export const DEFAULT_CHILD_LIMITS: ChildLimits = {
   silenceMs: 60_000,
   stallMs: 600_000,
   memoryBytes: null,
-  cancelMs: 600,
+  cancelMs: 500,
 }
 
 export interface StartOptions {

@@ -38,8 +38,8 @@ export interface QueueOptions {
 
 /** A cancelled job is shown as such after this long even where its work still winds down. */
 const CANCEL_SHOWN_MS = 900
-/** Followers hear of a running job at least this often, also in stages that report nothing. */
-const PROGRESS_MS = 1000
+/** Followers hear of a running job at least this often, also in stages that report nothing; promised is once a second. */
+const PROGRESS_MS = 800
 /** Pause before a catalogue that failed (disk full) is tried again. */
 const STORE_RETRY_MS = 1000
 

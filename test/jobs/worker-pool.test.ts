@@ -1,0 +1,129 @@
+// The long-lived children by themselves: hostile files in the inspect child, restarts, pauses, closing.
+
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { AppError } from '../../src/errors.ts'
+import type { ChildLimits } from '../../src/jobs/child-process.ts'
+import { createGpuWorker, createInspectChild } from '../../src/jobs/worker-pool.ts'
+import { survivors } from '../support/crash-server.ts'
+import { FAKE_WORKER, tinyModel } from '../support/start-service.ts'
+import { tempFolder } from '../support/temp-folder.ts'
+
+const FRAGILE = join(import.meta.dirname, '..', 'support', 'fragile-inspect.ts')
+const source = (name: string) => [{ name, path: `/nowhere/${name}`, sizeBytes: 1 }]
+
+function fragile(t: TestContext, limits: Partial<ChildLimits> = {}) {
+  const deaths: string[] = []
+  const inspect = createInspectChild({
+    shaderCache: '/some/cache',
+    entry: FRAGILE,
+    limits,
+    onDeath: (cause) => deaths.push(cause),
+  })
+  t.after(() => inspect.close())
+  return { inspect, deaths }
+}
+
+function goodModel(t: TestContext) {
+  const path = join(tempFolder(t), 'm.safetensors')
+  const bytes = tinyModel()
+  writeFileSync(path, bytes)
+  return [{ name: 'm.safetensors', path, sizeBytes: bytes.byteLength }]
+}
+
+for (const [name, limits, cause] of [
+  ['crash.bin', {}, 'crashed'],
+  ['exit.bin', {}, 'crashed'],
+  ['hang.bin', { silenceMs: 800 }, 'timeout'],
+  ['bloat.bin', { memoryBytes: 400 * 1024 * 1024 }, 'memory'],
+] as const) {
+  const skip = cause === 'memory' && process.platform !== 'linux'
+  test(`a model that makes its reader end by ${name} is malformed, and the next one is read`, { skip }, async (t) => {
+    const { inspect, deaths } = fragile(t, limits)
+    await assert.rejects(inspect.describe(source(name)), (error) => {
+      assert.ok(error instanceof AppError)
+      assert.equal(error.code, 'format_invalid')
+      assert.equal(error.context['cause'], cause)
+      return true
+    })
+    assert.deepEqual(deaths, [cause])
+    assert.equal((await inspect.describe(goodModel(t))).tensorCount, 1)
+    assert.equal(inspect.status().restarts, 1)
+  })
+}
+
+test('a dataset that crashes its reader is dataset_invalid', async (t) => {
+  const { inspect } = fragile(t)
+  await assert.rejects(
+    inspect.describeDataset('/nowhere.npz'),
+    (error) => AppError.from(error).code === 'dataset_invalid',
+  )
+})
+
+test('a crash is blamed on its own file, not on those that wait behind it', async (t) => {
+  const { inspect } = fragile(t)
+  const files = goodModel(t)
+  const outcomes = await Promise.allSettled([
+    inspect.describe(files),
+    inspect.describe(source('crash.bin')),
+    inspect.describe(files),
+  ])
+  assert.deepEqual(
+    outcomes.map((outcome) => outcome.status),
+    ['fulfilled', 'rejected', 'fulfilled'],
+  )
+})
+
+test('children find the shader cache that they were given', async (t) => {
+  const { inspect } = fragile(t)
+  await assert.rejects(inspect.describe(source('cache.bin')), /\/some\/cache/)
+})
+
+test('a child that cannot start fails its requests with what it said, and is not up', async (t) => {
+  const worker = createGpuWorker('not-there', { shaderCache: '/some/cache', entry: FAKE_WORKER })
+  t.after(() => worker.close())
+  await assert.rejects(worker.start(), (error) => AppError.from(error).code === 'device_unavailable')
+  assert.equal(worker.status().up, false)
+  assert.equal(worker.status().lastError, 'no such adapter')
+})
+
+test('a child that dies while it starts fails with worker_crashed, naming its entry in the log', async (t) => {
+  process.env['FRAGILE_START'] = 'crash'
+  t.after(() => delete process.env['FRAGILE_START'])
+  const { inspect } = fragile(t)
+  await assert.rejects(inspect.start(), (error) => AppError.from(error).code === 'worker_crashed')
+  delete process.env['FRAGILE_START']
+  const deadline = Date.now() + 10_000
+  while (!inspect.status().up && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
+  assert.equal(inspect.status().up, true, 'it comes back by itself')
+})
+
+test('a killed worker comes back by itself', async (t) => {
+  const worker = createGpuWorker('reference', { shaderCache: '/some/cache', entry: FAKE_WORKER })
+  t.after(() => worker.close())
+  await worker.start()
+  const { pid } = worker.status()
+  process.kill(pid!, 'SIGKILL')
+  const deadline = Date.now() + 10_000
+  while ((!worker.status().up || worker.status().pid === pid) && Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  assert.notEqual(worker.status().pid, pid)
+  assert.deepEqual([worker.status().up, worker.status().restarts], [true, 1])
+})
+
+test('close ends the child, also while it starts, and refuses what comes after', async () => {
+  const worker = createGpuWorker('reference', { shaderCache: '/some/cache', entry: FAKE_WORKER })
+  const starting = worker.start().catch((error: unknown) => AppError.from(error).code)
+  await worker.close()
+  assert.ok(['cancelled', 'shutting_down', undefined].includes((await starting) as string))
+  await assert.rejects(worker.start(), (error) => AppError.from(error).code === 'shutting_down')
+
+  const other = createGpuWorker('reference', { shaderCache: '/some/cache', entry: FAKE_WORKER })
+  await other.start()
+  const { pid } = other.status()
+  await other.close()
+  assert.deepEqual(await survivors([pid!]), [])
+})
