@@ -1,8 +1,5 @@
 // Labelled or unlabelled samples for validation: openDataset reads an .npz, matchDataset fits its arrays to the inputs of a
-// model and yields feeds. Axis 0 is the sample axis. Three ways an array can fit an input of shape S:
-// - shared: exactly S; given to every run as it is
-// - batched: the rank of S, along dim 0; a fixed dim 0 of b makes runs of b samples (b = 1: one by one)
-// - items: the rank of S plus 1; x[i] is one full input
+// model (see fit-shape.ts) and yields feeds. Axis 0 is the sample axis.
 // An array named `labels` holds class ids (integers) or regression targets (floats), one row a sample.
 
 import { AppError } from '../errors.ts'
@@ -10,6 +7,7 @@ import type { NpzArchive, NpzArray } from '../formats/wire/npz.ts'
 import { openNpz } from '../formats/wire/npz.ts'
 import { byteLength, type DType, elementCount } from '../tensor/dtype.ts'
 import { canConvert, convertElements, decodeElements } from './convert-elements.ts'
+import { type Fit, fitShape, shapeText } from './fit-shape.ts'
 
 /** Bytes of one feed when the caller names no batch size; keeps the inference child small. */
 export const DEFAULT_FEED_BYTES = 16 * 2 ** 20
@@ -118,8 +116,6 @@ interface Binding {
   sampleBytes: number
 }
 
-type Fit = { kind: 'shared' } | { kind: 'items' } | { kind: 'batched'; fixedBatch: number | null }
-
 /**
  * Fits the arrays of a dataset to the inputs that a model needs (leave out inputs that have a default).
  * @throws AppError dataset_invalid that lists every expected name, dtype and shape.
@@ -177,23 +173,6 @@ function bind(input: ModelInput, array: NpzArray): Binding | string {
       requested: sampleBytes,
     })
   return { input, array, fit, sampleBytes }
-}
-
-function isDynamic(dim: number | string | undefined): boolean {
-  return typeof dim !== 'number' || dim < 1
-}
-
-function fitShape(shape: readonly number[], wanted: readonly (number | string)[]): Fit | null {
-  const tail = (from: number, offset: number) =>
-    wanted.slice(from).every((dim, i) => isDynamic(dim) || dim === shape[from + offset + i])
-  if (shape.length === wanted.length + 1) return tail(0, 1) ? { kind: 'items' } : null
-  if (shape.length !== wanted.length) return null
-  const [batch] = wanted
-  if (batch === undefined) return { kind: 'shared' }
-  if (!tail(1, 0)) return null
-  if (isDynamic(batch)) return { kind: 'batched', fixedBatch: null }
-  if (shape[0] === batch) return { kind: 'shared' }
-  return (shape[0] ?? 0) % Number(batch) === 0 ? { kind: 'batched', fixedBatch: Number(batch) } : null
 }
 
 /** Samples that each run must have, from fixed batches, whole items, and shared arrays that fix the batch symbol. */
@@ -317,10 +296,6 @@ export function checkLabelRange(labels: Labels & { kind: 'classes' }, classCount
       allowed: [0, classCount - 1],
     },
   )
-}
-
-function shapeText(shape: readonly (number | string)[]): string {
-  return `[${shape.map((dim) => (isDynamic(dim) && dim !== 0 ? `${dim === '' || typeof dim === 'number' ? '?' : dim}` : dim)).join(', ')}]`
 }
 
 function mismatch(problems: string[], inputs: readonly ModelInput[], dataset: Dataset): AppError {

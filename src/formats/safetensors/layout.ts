@@ -4,21 +4,13 @@
 // the data is then ordered by alignment, widest first (stable), which is what the reference writer does.
 
 import { AppError } from '../../errors.ts'
-import { byteLength, DTYPES, type DType, elementCount } from '../../tensor/dtype.ts'
-import type {
-  FileLayout,
-  OutputFile,
-  OutputOptions,
-  OutputPart,
-  OutputRun,
-  PartName,
-  TensorData,
-  TensorPlan,
-} from '../../tensor/model.ts'
+import { DTYPES, type DType } from '../../tensor/dtype.ts'
+import type { FileLayout, OutputFile, OutputOptions, TensorPlan } from '../../tensor/model.ts'
 import type { JsonObject, JsonValue } from '../wire/json-header.ts'
-import { PACKED_SUFFIXES, SCALED_SUFFIXES } from './describe-tensors.ts'
 import { encodeHeader } from './header.ts'
+import { type OutTensor, outTensors } from './out-tensors.ts'
 import { addToConfigJson, addToMetadata, quantizationConfig } from './quantization-config.ts'
+import { copyFile, literalFile, RunList } from './run-list.ts'
 import { encodeShardIndex, INDEX_SUFFIX, type ShardIndex } from './shard-index.ts'
 
 export const CONFIG_NAME = 'config.json'
@@ -42,20 +34,6 @@ export interface InputModel {
   config: { file: number; bytes: Uint8Array } | null
   /** Further files, copied as they are (tokenizer.json and the like); config.json is not among them. */
   extras: { file: number; name: string; sizeBytes: number }[]
-}
-
-type Source =
-  | { kind: 'copy'; from: TensorData }
-  | { kind: 'part'; tensor: string; part: PartName }
-  | { kind: 'bytes'; bytes: Uint8Array }
-
-/** One tensor of an output file. */
-interface OutTensor {
-  name: string
-  dtype: DType
-  shape: readonly number[]
-  lengthBytes: number
-  source: Source
 }
 
 interface OutShard {
@@ -139,71 +117,6 @@ function shardName(fileName: string, index: number, count: number): string {
   return `${stemOf(fileName)}-${five(index + 1)}-of-${five(count)}${EXTENSION}`
 }
 
-/** The tensors that one plan becomes, values first. */
-function outTensors({ tensor, action, encode, outputs }: TensorPlan): OutTensor[] {
-  if (action === 'keep') {
-    const { name, dtype, shape, data } = tensor
-    return [
-      { name, dtype, shape, lengthBytes: byteLength(dtype, elementCount(shape)), source: { kind: 'copy', from: data } },
-    ]
-  }
-  const part = (partName: PartName, name: string, dtype?: DType, shape?: readonly number[]): OutTensor => {
-    const output = findPart(outputs, partName, tensor.name)
-    return {
-      name,
-      dtype: dtype ?? output.dtype,
-      shape: shape ?? output.shape,
-      lengthBytes: output.lengthBytes,
-      source: { kind: 'part', tensor: tensor.name, part: partName },
-    }
-  }
-  const { name } = tensor
-  switch (encode.kind) {
-    case 'dense':
-    case 'float16':
-    case 'bfloat16':
-      return [part('values', name)]
-    case 'scaled-int': {
-      // A scalar scale is written as one element, which every reader takes.
-      const shared = encode.axis === null ? [1] : [tensor.shape[encode.axis] ?? 1]
-      const made = [part('values', name), part('scale', name + SCALED_SUFFIXES.scale, 'f32', shared)]
-      if (!encode.symmetric) made.push(part('zero_point', name + SCALED_SUFFIXES.zeroPoint, 'u8', shared))
-      return made
-    }
-    case 'block-packed': {
-      const { n, k } = encode.matrix
-      const words = (k * encode.bits) / 32
-      const made = [
-        part('values', name + PACKED_SUFFIXES.values, 'i32', [n, words]),
-        part('scale', name + PACKED_SUFFIXES.scale),
-        literal(name + PACKED_SUFFIXES.shape, [n, k]),
-      ]
-      if (!encode.symmetric) made.push(part('zero_point', name + PACKED_SUFFIXES.zeroPoint))
-      return made
-    }
-    case 'dynamic-int8':
-      throw new AppError(
-        'internal',
-        `a plan encodes ${JSON.stringify(name)} as ${encode.kind}, which safetensors cannot hold`,
-      )
-    default:
-      return encode satisfies never
-  }
-}
-
-function findPart(outputs: readonly OutputPart[], name: PartName, tensor: string): OutputPart {
-  const found = outputs.find((output) => output.part === name)
-  if (!found) throw new AppError('internal', `the plan of ${JSON.stringify(tensor)} has no part ${name}`)
-  return found
-}
-
-/** The shape of a packed weight as an int64 tensor. */
-function literal(name: string, shape: readonly number[]): OutTensor {
-  const words = BigInt64Array.from(shape, BigInt)
-  const bytes = new Uint8Array(words.buffer)
-  return { name, dtype: 'i64', shape: [shape.length], lengthBytes: bytes.length, source: { kind: 'bytes', bytes } }
-}
-
 function layoutShard(shard: OutShard): OutputFile {
   const config = quantizationConfig(shard.plans)
   if (shard.unchanged && shard.plans.every(({ action }) => action === 'keep'))
@@ -239,66 +152,6 @@ function orderByAlignment(tensors: OutTensor[]): OutTensor[] {
     position += lengthBytes
   }
   return tensors
-}
-
-/** Collects the runs of one file; neighbours that can be one run become one. */
-class RunList {
-  readonly #runs: OutputRun[] = []
-  #literals: Uint8Array[]
-  #position: number
-
-  constructor(header: Uint8Array) {
-    this.#literals = [header]
-    this.#position = header.length
-  }
-
-  add({ lengthBytes, source }: OutTensor): void {
-    if (lengthBytes === 0) return
-    const offsetBytes = this.#position
-    this.#position += lengthBytes
-    if (source.kind === 'bytes') {
-      this.#literals.push(source.bytes)
-      return
-    }
-    this.#flush(offsetBytes)
-    if (source.kind === 'part')
-      this.#runs.push({ kind: 'part', offsetBytes, lengthBytes, tensor: source.tensor, part: source.part })
-    else this.#copy(offsetBytes, source.from)
-  }
-
-  finish(name: string): OutputFile {
-    this.#flush(this.#position)
-    return { name, sizeBytes: this.#position, runs: this.#runs }
-  }
-
-  #copy(offsetBytes: number, from: TensorData): void {
-    const last = this.#runs.at(-1)
-    if (
-      from.kind === 'file' &&
-      last?.kind === 'copy' &&
-      last.from.kind === 'file' &&
-      last.from.file === from.file &&
-      last.from.offsetBytes + last.from.lengthBytes === from.offsetBytes
-    )
-      last.from = { ...last.from, lengthBytes: last.from.lengthBytes + from.lengthBytes }
-    else this.#runs.push({ kind: 'copy', offsetBytes, from })
-  }
-
-  #flush(position: number): void {
-    if (this.#literals.length === 0) return
-    const bytes = Buffer.concat(this.#literals)
-    this.#runs.push({ kind: 'literal', offsetBytes: position - bytes.length, bytes })
-    this.#literals = []
-  }
-}
-
-function copyFile(file: number, name: string, sizeBytes: number): OutputFile {
-  const from: TensorData = { kind: 'file', file, offsetBytes: 0, lengthBytes: sizeBytes }
-  return { name, sizeBytes, runs: sizeBytes === 0 ? [] : [{ kind: 'copy', offsetBytes: 0, from }] }
-}
-
-function literalFile(name: string, bytes: Uint8Array): OutputFile {
-  return { name, sizeBytes: bytes.length, runs: [{ kind: 'literal', offsetBytes: 0, bytes }] }
 }
 
 function layoutIndex(
