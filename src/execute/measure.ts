@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { ComputeDevice, DeviceBuffer } from '../compute/compute-device.ts'
 import { blockWords } from '../kernels/block-codes.ts'
 import type { FileLayout, ModelReader, TensorPlan } from '../tensor/model.ts'
+import { countArtifact } from './artifact-histogram.ts'
 import { type ArtifactParts, openArtifactParts } from './artifact-parts.ts'
 import { type ComparePass, type Comparison, comparePiece, compareTransposed, newComparison } from './compare-pass.ts'
 import { type FileMeasure, hashFile } from './hash-files.ts'
@@ -118,7 +119,7 @@ async function compareTensors(
       if (work.program === 'blocks-transpose') await compareTransposedTensor(pass, lanes, device, work, signal, onBytes)
     }
     const counting: CountingContext = { reader, lanes, signal, onBytes: () => undefined }
-    return await summarize(counting, works, results, thresholds)
+    return await summarize(counting, parts, works, results, thresholds)
   } finally {
     await parts.close()
     for (const lane of lanes) lane.destroy()
@@ -186,6 +187,7 @@ async function loadPart(
 
 async function summarize(
   context: CountingContext,
+  parts: ArtifactParts,
   works: TensorWork[],
   results: ReadonlyMap<TensorWork, Comparison>,
   thresholds: ReadonlyMap<string, number>,
@@ -197,9 +199,11 @@ async function summarize(
     if (found === undefined) continue
     const entry = measuredTensor(work, found)
     if (largest.has(work) && found.max > found.min) {
-      const counts = await countLinear(context, work, linearEdges(found.min, found.max, HISTOGRAM_BINS))
+      const edges = linearEdges(found.min, found.max, HISTOGRAM_BINS)
+      const before = [...(await countLinear(context, work, edges))]
+      const after = await countArtifact(parts, work, edges)
       const threshold = thresholds.get(work.name) ?? null
-      entry.histogram = { from: found.min, to: found.max, before: [...counts], after: null, threshold }
+      entry.histogram = { from: found.min, to: found.max, before, after, threshold }
     }
     measured.set(work.name, entry)
   }
