@@ -78,14 +78,22 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
           'multipart/form-data': {
             schema: z.object({
               model: z.string().meta({ format: 'binary', description: 'The main file.' }),
-              data: z.array(z.string().meta({ format: 'binary' })).optional(),
+              data: z
+                .array(z.string().meta({ format: 'binary' }))
+                .optional()
+                .meta({
+                  description: 'External data files or shards, under the names by which the main file calls them.',
+                }),
               dataset: z.string().meta({ format: 'binary', description: '.npz for validation.' }).optional(),
               recipe: z
                 .string()
                 .meta({ description: 'Preset, expression, or recipe as YAML or JSON.', examples: ['int8'] }),
               require: z.string().optional().meta({ description: '`metric=top1,maxDrop=0.01`, or JSON.' }),
               output: z.string().optional().meta({ description: 'JSON, as in POST /v1/jobs.' }),
-              validate: z.enum(['true', 'false']).optional(),
+              validate: z
+                .enum(['true', 'false'])
+                .optional()
+                .meta({ description: '`false`: neither measure nor validate.' }),
             }),
           },
         },

