@@ -128,6 +128,10 @@ function placesOf(name: string, layout: FileLayout): Map<PartName, PartPlace[]> 
         index.set(run.tensor, parts)
       }
     }
+    for (const { tensor, source } of layout.tied ?? []) {
+      const parts = index.get(source)
+      if (parts !== undefined) index.set(tensor, parts)
+    }
     indexes.set(layout, index)
   }
   return index.get(name) ?? new Map<PartName, PartPlace[]>()

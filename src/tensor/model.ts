@@ -233,6 +233,8 @@ export interface FileLayout {
   files: OutputFile[]
   /** Things a user must know: 'W lost its graph input entry', 'ir_version raised 3 -> 4', ... */
   notes: { tensor: string | null; note: string }[]
+  /** Tied tensors that are compressed alike: the parts of `tensor` lie where those of `source` do, and are the same bytes. */
+  tied?: { tensor: string; source: string }[]
 }
 
 /** An opened model. Holds open file handles and metadata, never tensor bytes. `close` must be called. */

@@ -440,6 +440,7 @@ test('tensors that share an external range stay shared, kept or compressed', asy
   const half = await write(reader, () => ({ kind: 'float16' }))
   assert.deepEqual(ranges(half.graph), Array(2).fill({ location: 'out.onnx.data', offset: '0', length: '1280' }))
   assert.equal(half.files.get('out.onnx.data')!.length, 1280)
+  assert.deepEqual(half.layout.tied, [{ tensor: 'b', source: 'a' }])
 })
 
 test('a model of more than 2 GiB is laid out with external data, or refused when that is forbidden', async (t) => {

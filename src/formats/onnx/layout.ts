@@ -42,7 +42,7 @@ export function layoutModel(
 ): FileLayout {
   const model = decodeModel(structure.skeleton, structure.fileName)
   const payloads: Payload[] = [...structure.payloads]
-  const notes = applyPlans(model, payloads, plans, structure.fileName, read)
+  const { notes, tied } = applyPlans(model, payloads, plans, structure.fileName, read)
   const files: OutputFile[] = []
   let encoded = encodeModel(model, payloads)
   const isExternal =
@@ -66,7 +66,7 @@ export function layoutModel(
   }
   const runs = toRuns(encoded.pieces, payloads)
   files.unshift({ name: options.fileName, sizeBytes: encoded.lengthBytes, runs })
-  return { files, notes }
+  return { files, notes, tied }
 }
 
 function applyPlans(
@@ -75,19 +75,23 @@ function applyPlans(
   plans: readonly TensorPlan[],
   fileName: string,
   read: ReadPayload,
-): FileLayout['notes'] {
+): { notes: FileLayout['notes']; tied: { tensor: string; source: string }[] } {
   const { scopes, weights } = collectWeights(model, payloads, read, fileName)
   const edits = new GraphEdits(model, scopes)
   const context = { edits, payloads, opset: defaultOpset(model) ?? 0, irVersion: model.irVersion }
   const sources = new Map<string, string>()
+  const tied: { tensor: string; source: string }[] = []
   weights.forEach((weight, index) => {
     const plan = plans[index]
     if (plan?.tensor.name !== weight.info.name) {
       throw new AppError('internal', `plan ${index} is of "${plan?.tensor.name}", the tensor is "${weight.info.name}"`)
     }
-    if (plan.action === 'compress') rewriteWeight(context, weight, plan, tiedSource(weight, plan, sources))
+    if (plan.action !== 'compress') return
+    const source = tiedSource(weight, plan, sources)
+    if (source !== weight.info.name) tied.push({ tensor: weight.info.name, source })
+    rewriteWeight(context, weight, plan, source)
   })
-  return edits.apply()
+  return { notes: edits.apply(), tied }
 }
 
 /** Tensors that share one byte range and one plan share the parts of the first of them. */

@@ -6,9 +6,10 @@ import { create } from '@bufbuild/protobuf'
 import { type NodeProto, TensorProtoSchema } from 'onnx-buf'
 import { AppError } from '../../errors.ts'
 import type { EncodePlan, OutputPart, PartName, TensorPlan } from '../../tensor/model.ts'
-import { floatAttribute, makeInt, makeInts, makeNode, makeTensorAttribute } from './attributes.ts'
+import { attribute, floatAttribute, makeInt, makeInts, makeNode, makeTensorAttribute } from './attributes.ts'
 import { type GraphEdits, IR_FREE_INITIALIZERS } from './graph-edits.ts'
-import { type Payload, payloadTensor } from './structure.ts'
+import { type Payload, payloadTensor, setPayload } from './structure.ts'
+import { clearElements } from './tensor-content.ts'
 import { constantNodeOpset, dtypeToOnnx, TENSOR_FIELD } from './tensor-types.ts'
 import { viewOperands } from './trace-uses.ts'
 import type { Weight } from './weights.ts'
@@ -73,16 +74,17 @@ function pushPart(payloads: Payload[], source: string, output: OutputPart): numb
   return payloads.length - 1
 }
 
-/** Same place, name, dtype and shape; only the elements differ. */
+/** Same tensor, other elements. */
 function placeDense(context: RewriteContext, weight: Weight, output: OutputPart, source: string): void {
   const { storage, info } = weight
+  if (storage.kind === 'sparse') return
   const index = pushPart(context.payloads, source, output)
-  if (storage.kind === 'initializer') {
-    const tensor = payloadTensor(storage.tensor.name, dtypeToOnnx(output.dtype), info.shape, index)
-    tensor.docString = storage.tensor.docString
-    tensor.metadataProps = storage.tensor.metadataProps
-    context.edits.replaceInitializer(weight.scope, storage.tensor, [tensor])
+  const tensor = storage.kind === 'initializer' ? storage.tensor : attribute(storage.node, 'value')?.t
+  if (tensor) {
+    clearElements(tensor)
+    setPayload(tensor, index)
   } else if (storage.kind === 'constant') {
+    // value_floats cannot hold a payload; a tensor of the same shape can.
     setConstantValue(storage.node, payloadTensor('', dtypeToOnnx(output.dtype), info.shape, index))
   }
 }
