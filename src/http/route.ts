@@ -65,7 +65,7 @@ export function pathParam(request: Request, name: string): string {
 export function parse<T>(schema: z.ZodType<T>, value: unknown, place: 'body' | 'query' | 'header' | 'path'): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const issues = result.error.issues.map((issue) => {
+  const issues = result.error.issues.flatMap(specific).flatMap((issue) => {
     const keys = issue.code === 'unrecognized_keys' ? issue.keys : [null]
     return keys.map((key) => ({
       path: [...issue.path, ...(key === null ? [] : [key])].reduce<string>(
@@ -75,9 +75,25 @@ export function parse<T>(schema: z.ZodType<T>, value: unknown, place: 'body' | '
       message: key === null ? issue.message : 'unknown field',
     }))
   })
-  const all = issues.flat()
-  const first = all[0]!
-  throw new AppError('request_invalid', `${first.path}: ${first.message}`, { path: first.path, issues: all })
+  const first = issues[0]!
+  throw new AppError('request_invalid', `${first.path}: ${first.message}`, { path: first.path, issues })
+}
+
+/** What fits none of several forms is judged by the form that it comes closest to: the one that gets furthest inside. */
+function specific(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue]
+  const branches = issue.errors.map((branch) =>
+    branch.flatMap((inner) => specific({ ...inner, path: [...issue.path, ...inner.path] })),
+  )
+  const closest = branches.toSorted((a, b) => depth(b) - depth(a))[0]
+  if (closest && depth(closest) > issue.path.length) return closest
+  const messages = new Set(branches.flat().map((inner) => inner.message.replace(/^Invalid input: /, '')))
+  return [{ ...issue, message: `Invalid input: ${[...messages].join('; or ')}` }]
+}
+
+/** Unknown keys count as inside of the object that has them. */
+function depth(issues: z.core.$ZodIssue[]): number {
+  return Math.max(0, ...issues.map((issue) => issue.path.length + (issue.code === 'unrecognized_keys' ? 1 : 0)))
 }
 
 /** Query objects refuse unknown fields, so that a misspelt filter is not silently ignored. */

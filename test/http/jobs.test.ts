@@ -52,6 +52,9 @@ test('bad bodies are refused with the path of the bad field', async (t) => {
     [{ model, recipe: 'int8', output: { externalData: 'no' } }, 'body.output.externalData'],
     [{ model, recipe: 'int8', output: { shardBytes: 5 } }, 'body.output.shardBytes'],
     [{ model, recipe: 'int8', validate: 'yes' }, 'body.validate'],
+    [{ model, recipe: 'int8', require: { metric: 'top1', maxDrop: 'a' } }, 'body.require.maxDrop'],
+    [{ model, recipe: 'int8', require: [{ min: 1 }, { metric: 'speed' }] }, 'body.require[1].metric'],
+    [{ model, recipe: 5 }, 'body.recipe'],
     [[], 'body'],
   ]
   for (const [body, path] of cases) {
@@ -61,6 +64,11 @@ test('bad bodies are refused with the path of the bad field', async (t) => {
     assert.equal(response.body.code, 'request_invalid')
     assert.equal(response.body.context.path, path)
   }
+  const union = await call('post', '/v1/jobs').send({ model, recipe: 5 }).expect(400)
+  assert.equal(
+    union.body.detail,
+    'body.recipe: Invalid input: expected string, received number; or expected record, received number',
+  )
   const syntax = await call('post', '/v1/jobs').set('content-type', 'application/json').send('{"model":').expect(400)
   assert.match(syntax.body.detail, /not valid JSON/)
   const type = await call('post', '/v1/jobs').set('content-type', 'text/plain').send('int8').expect(415)
