@@ -273,7 +273,9 @@ function apt(args) {
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2000)
         continue
       }
-      return text.trim().split('\n').slice(-4).join('\n')
+      const lines = text.trim().split('\n')
+      const complaints = lines.filter((line) => /^[EW]: /.test(line))
+      return (complaints.length > 0 ? complaints : lines).slice(-4).join('\n')
     }
   } finally {
     fs.closeSync(output)
@@ -289,7 +291,7 @@ function apt(args) {
 function carryOut(plan) {
   if (plan.sourceFile !== null) fs.writeFileSync(BACKPORTS_FILE, plan.sourceFile)
   // One broken third-party source must not stop the others: the installation below tells whether it mattered.
-  const updated = apt(['update'])
+  const updated = apt(['-o', 'APT::Update::Error-Mode=any', 'update'])
   const installed = apt(plan.install)
   if (installed === null) return null
   if (plan.sourceFile !== null) fs.rmSync(BACKPORTS_FILE, { force: true })

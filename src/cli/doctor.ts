@@ -11,7 +11,7 @@ import { shaderCacheFolder } from './children.ts'
 import type { Command, CommandLine } from './command.ts'
 import { interruptible } from './interrupt.ts'
 import { DEVICE_OPTION, JSON_OPTION } from './shared-options.ts'
-import { bytesText, printable } from './text-table.ts'
+import { bytesText, deviceText, printable } from './text-table.ts'
 
 /** A driver that takes longer than this to list its adapters hangs. */
 const PROBE_TIMEOUT_MS = 60_000
@@ -153,7 +153,7 @@ function findingLines({ devices, runtime, runtimeWorks, worker, advice }: Findin
   }
   const started = worker.startSeconds === null ? '' : `, started in ${worker.startSeconds.toFixed(2)} s`
   lines.push(
-    ['jobs use', worker.error ?? `${worker.adapter} (${worker.driver})${started}`],
+    ['jobs use', worker.error ?? `${deviceText(worker.adapter, worker.driver)}${started}`],
     ['onnxruntime', runtimeWorks ? `${runtime.result?.version}, runs` : `fails: ${runtime.error ?? 'wrong result'}`],
     ...advice.map((text) => ['advice', text] as [string, string]),
   )

@@ -4,7 +4,7 @@ import { basename } from 'node:path'
 import type { Report } from '../validate/report.ts'
 import type { MetricFigure, RequirementOutcome } from '../validate/requirement.ts'
 import type { ValidationResult } from '../validate/validation.ts'
-import { bytesText, percentText, printable, secondsText } from './text-table.ts'
+import { bytesText, deviceText, percentText, printable, secondsText } from './text-table.ts'
 
 /** @param written final paths of the artifact's files; empty: nothing was written. */
 export function summaryLines(report: Report, written: string[]): string[] {
@@ -16,7 +16,7 @@ export function summaryLines(report: Report, written: string[]): string[] {
     ...metricLines(report.metrics),
     ...latencyLines(report.validation),
     ['verdict', report.verdict.sentence],
-    ['device', `${report.device.adapter} (${report.device.driver})`],
+    ['device', deviceText(report.device.adapter, report.device.driver)],
     ['time', timeText(report)],
     ...sizes.sentences.map((sentence) => ['note', sentence] as [string, string]),
     ...noteLines(report),

@@ -23,6 +23,11 @@ export function secondsText(seconds: number): string {
   return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`
 }
 
+/** Adapter and driver; the reference device has no driver. */
+export function deviceText(adapter: string | null, driver: string | null): string {
+  return driver ? `${adapter} (${driver})` : `${adapter} device`
+}
+
 /** [64, 3, 7, 7] -> "64x3x7x7"; a scalar is "scalar". */
 export function shapeText(shape: readonly (number | string)[]): string {
   return shape.length === 0 ? 'scalar' : shape.map(printable).join('x')
