@@ -3,6 +3,8 @@
 // values: f32 as bits; segments: [start, length, slot, aux]; prefixes: 1 word a slot; counts: 2048 words a slot, atomics;
 // params last. With channel_count > 0 the slot is the element's channel ((aux + i) / channel_inner) % channel_count.
 // An invocation takes vec4s lane, lane + lanes, ... of its segment; elements outside of it are read as NaN, which is not counted.
+// With 64 lanes a workgroup is one segment and counts in workgroup memory first: weights crowd into few bins, and cores that add
+// to the same words of storage wait for each other.
 
 struct Params {
   segment_count: u32, lanes: u32, shift: u32, prefix_shift: u32,
@@ -21,6 +23,8 @@ const COMPONENT = vec4u(0u, 1u, 2u, 3u);
 const NONE = vec4u(0u);
 const ALL = vec4u(0xffffffffu);
 
+var<workgroup> shared_counts: array<atomic<u32>, BINS>;
+
 // |x| has no sign bit, so at shift 31 every value has prefix 0
 fn is_counted(magnitude: u32, prefix: u32) -> bool {
   return magnitude < INFINITY_BITS && (magnitude >> min(params.prefix_shift, 31u)) == prefix;
@@ -30,81 +34,73 @@ fn prefix_of(row: u32) -> u32 {
   return select(prefixes[row], 0u, params.prefix_shift >= 32u);
 }
 
-fn count(row: u32, magnitude: u32, bin_mask: u32) {
-  atomicAdd(&counts[row * BINS + ((magnitude >> params.shift) & bin_mask)], 1u);
+fn bin_of(magnitude: u32) -> u32 {
+  let bits = select(min(params.prefix_shift - params.shift, 11u), 11u, params.prefix_shift >= 32u);
+  return (magnitude >> params.shift) & ((1u << bits) - 1u);
 }
 
-@compute @workgroup_size(64)
-fn main(
-  @builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32,
-) {
-  let invocation = (group.y * groups.x + group.x) * 64u + local;
-  let segment_row = invocation / params.lanes;
-  if (segment_row >= params.segment_count) {
+fn count(row: u32, magnitude: u32, prefix: u32, in_shared: bool) {
+  if (!is_counted(magnitude, prefix)) {
     return;
   }
-  let lane = invocation % params.lanes;
-  let segment = segments[segment_row];
-  let start = segment.x;
+  if (in_shared) {
+    atomicAdd(&shared_counts[bin_of(magnitude)], 1u);
+  } else {
+    atomicAdd(&counts[row * BINS + bin_of(magnitude)], 1u);
+  }
+}
+
+// |x| of vec4 v of the segment [start, start + length), NaN where it is not its own
+fn magnitudes(v: u32, start: u32, length: u32) -> vec4u {
+  var bits = values[v];
+  if (v == start >> 2u) {
+    bits |= select(NONE, ALL, COMPONENT < vec4u(start & 3u));
+  }
+  let end = start + length - 1u;
+  if (v == end >> 2u) {
+    bits |= select(NONE, ALL, COMPONENT > vec4u(end & 3u));
+  }
+  return bits & vec4u(0x7fffffffu);
+}
+
+fn count_by_slot(segment: vec4u, lane: u32, in_shared: bool) {
+  let row = segment.z - params.slot_base;
+  if (segment.y == 0u || row >= params.slot_count) {
+    return;
+  }
+  let prefix = prefix_of(row);
+  let last = (segment.x + segment.y - 1u) >> 2u;
+  for (var v = (segment.x >> 2u) + lane; v <= last; v += params.lanes) {
+    let magnitude = magnitudes(v, segment.x, segment.y);
+    count(row, magnitude.x, prefix, in_shared);
+    count(row, magnitude.y, prefix, in_shared);
+    count(row, magnitude.z, prefix, in_shared);
+    count(row, magnitude.w, prefix, in_shared);
+  }
+}
+
+fn count_by_channel(segment: vec4u, lane: u32) {
   if (segment.y == 0u) {
     return;
   }
-  let end = start + segment.y - 1u;
-  let first = start >> 2u;
-  let last = end >> 2u;
-  let before = select(NONE, ALL, COMPONENT < vec4u(start & 3u));
-  let behind = select(NONE, ALL, COMPONENT > vec4u(end & 3u));
-  var bin_mask = BINS - 1u;
-  if (params.prefix_shift < 32u) {
-    bin_mask = min(BINS, 1u << min(params.prefix_shift - params.shift, 11u)) - 1u;
-  }
-
-  let by_channel = params.channel_count > 0u;
-  let segment_slot_row = segment.z - params.slot_base;
-  if (!by_channel && segment_slot_row >= params.slot_count) {
-    return;
-  }
-  var prefix = 0u;
-  // position of a vec4's first element inside the channel pattern; start may lie up to 3 elements behind it
-  var inside = 0u;
-  var channel = 0u;
-  var step_inside = 0u;
-  var step_channel = 0u;
-  if (by_channel) {
-    let period = params.channel_inner * params.channel_count;
-    let position = (segment.w % period + period * 3u + (first + lane) * 4u - start) % period;
-    inside = position % params.channel_inner;
-    channel = position / params.channel_inner;
-    step_inside = (params.lanes * 4u) % params.channel_inner;
-    step_channel = ((params.lanes * 4u) / params.channel_inner) % params.channel_count;
-  } else {
-    prefix = prefix_of(segment_slot_row);
-  }
-
-  for (var v = first + lane; v <= last; v += params.lanes) {
-    var bits = values[v];
-    if (v == first) {
-      bits |= before;
-    }
-    if (v == last) {
-      bits |= behind;
-    }
-    let magnitude = bits & vec4u(0x7fffffffu);
-    if (!by_channel) {
-      if (is_counted(magnitude.x, prefix)) { count(segment_slot_row, magnitude.x, bin_mask); }
-      if (is_counted(magnitude.y, prefix)) { count(segment_slot_row, magnitude.y, bin_mask); }
-      if (is_counted(magnitude.z, prefix)) { count(segment_slot_row, magnitude.z, bin_mask); }
-      if (is_counted(magnitude.w, prefix)) { count(segment_slot_row, magnitude.w, bin_mask); }
-      continue;
-    }
+  let first = (segment.x >> 2u) + lane;
+  let last = (segment.x + segment.y - 1u) >> 2u;
+  // position of the vec4's first element in the channel pattern, and what `lanes` vec4s add to it; 3 periods more keep the
+  // difference positive where the segment starts inside the vec4
+  let period = params.channel_inner * params.channel_count;
+  let position = (segment.w % period + period * 3u + first * 4u - segment.x) % period;
+  var inside = position % params.channel_inner;
+  var channel = position / params.channel_inner;
+  let step_inside = (params.lanes * 4u) % params.channel_inner;
+  let step_channel = ((params.lanes * 4u) / params.channel_inner) % params.channel_count;
+  for (var v = first; v <= last; v += params.lanes) {
+    let magnitude = magnitudes(v, segment.x, segment.y);
     var at = inside;
     var element_channel = channel;
     for (var c = 0u; c < 4u; c++) {
       let row = element_channel - params.slot_base;
-      if (row < params.slot_count && is_counted(magnitude[c], prefix_of(row))) {
-        count(row, magnitude[c], bin_mask);
+      if (row < params.slot_count) {
+        count(row, magnitude[c], prefix_of(row), false);
       }
       at++;
       if (at == params.channel_inner) {
@@ -120,6 +116,44 @@ fn main(
     }
     if (channel >= params.channel_count) {
       channel -= params.channel_count;
+    }
+  }
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let invocation = (group.y * groups.x + group.x) * 64u + local;
+  let segment_row = invocation / params.lanes;
+  let lane = invocation % params.lanes;
+  let there = segment_row < params.segment_count;
+  if (params.channel_count > 0u) {
+    if (there) {
+      count_by_channel(segments[segment_row], lane);
+    }
+    return;
+  }
+  if (params.lanes != 64u) {
+    if (there) {
+      count_by_slot(segments[segment_row], lane, false);
+    }
+    return;
+  }
+  if (there) {
+    count_by_slot(segments[segment_row], lane, true);
+  }
+  workgroupBarrier();
+  if (!there) {
+    return;
+  }
+  let row = segments[segment_row].z - params.slot_base;
+  for (var bin = local; bin < BINS; bin += 64u) {
+    let found = atomicLoad(&shared_counts[bin]);
+    if (found != 0u) {
+      atomicAdd(&counts[row * BINS + bin], found);
     }
   }
 }
