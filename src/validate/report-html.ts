@@ -86,7 +86,7 @@ function keyFigures(report: Report): Markup[] {
 function accuracyFigure({ validation, metrics }: Report): [string, string] | null {
   if (validation?.kind === 'run' && validation.classification !== null) {
     const { top1 } = validation.classification
-    const points = `${signedText(100 * top1.difference.value, 3)} points`
+    const points = `${signedText(100 * top1.difference.value, 3)} pt`
     const before = percentText(top1.before.value, 2)
     return [points, `top-1: ${before} → ${percentText(top1.after.value, 2)} on ${top1.n} labelled items`]
   }

@@ -322,5 +322,5 @@ function short(value: number | null): string {
 }
 
 function interval(ci95: [number, number] | null): string {
-  return ci95 === null ? '' : ` (95 % CI ${short(ci95[0])} to ${short(ci95[1])})`
+  return ci95 === null ? '' : ` (95 % CI ${Number(ci95[0].toPrecision(2))} to ${Number(ci95[1].toPrecision(2))})`
 }

@@ -21,8 +21,12 @@ export const DEFAULT_TIMEOUT_MS = 15 * 60_000
 const LATENCY_BUDGET_MS = 5_000
 const MIN_LATENCY_RUNS = 3
 
-/** Runs in one turn when both models take turns, after one uncounted run that refills the caches. */
-const RUNS_PER_TURN = 5
+/** Very fast models are run more often than asked, for this long: twenty runs of 50 us measure nothing but noise. */
+const LEAST_LATENCY_MS = 200
+const MAX_LATENCY_RUNS = 1000
+
+/** Turns that both models take, each after one uncounted run that refills the caches. */
+const TURNS = 5
 
 /** Above this the original is measured alone and closed before the artifact is loaded: two such models may not fit. */
 const MAX_RSS_TO_KEEP_BOTH_BYTES = 2 ** 30
@@ -257,14 +261,16 @@ async function measureInTurns(
   wantedRuns: number,
 ): Promise<[LatencyAnswer, LatencyAnswer]> {
   const models = [original, artifact]
-  const totals = models.map((): LatencyAnswer => ({ milliseconds: [], warmupRuns: 1, cpuMilliseconds: 0 }))
-  let runs = wantedRuns
+  const totals = models.map((): LatencyAnswer => ({ milliseconds: [], warmupRuns: 2, cpuMilliseconds: 0 }))
+  const affordable: number[] = []
   for (const { child } of models) {
-    runs = Math.min(runs, affordableRuns(await child.ask('latency', { runs: 1, warmupRuns: 1 }), wantedRuns))
+    affordable.push(affordableRuns(await child.ask('latency', { runs: 1, warmupRuns: 1 }), wantedRuns))
   }
-  for (let done = 0; done < runs; done += RUNS_PER_TURN) {
+  const runs = Math.min(...affordable)
+  const runsPerTurn = Math.ceil(runs / TURNS)
+  for (let done = 0; done < runs; done += runsPerTurn) {
     for (const [index, { child }] of models.entries()) {
-      const turn = await child.ask('latency', { runs: Math.min(RUNS_PER_TURN, runs - done), warmupRuns: 1 })
+      const turn = await child.ask('latency', { runs: Math.min(runsPerTurn, runs - done), warmupRuns: 1 })
       const total = totals[index]!
       total.milliseconds.push(...turn.milliseconds)
       total.warmupRuns += turn.warmupRuns
@@ -274,9 +280,11 @@ async function measureInTurns(
   return [totals[0]!, totals[1]!]
 }
 
+/** Runs for a model that took `first`: more than asked for a very fast one, fewer for a slow one. */
 function affordableRuns(first: LatencyAnswer, wantedRuns: number): number {
   const oneMs = Math.max(first.milliseconds[0] ?? 1, 1e-3)
-  return Math.max(MIN_LATENCY_RUNS, Math.min(wantedRuns, Math.floor(LATENCY_BUDGET_MS / oneMs)))
+  const wanted = Math.max(wantedRuns, Math.min(MAX_LATENCY_RUNS, Math.ceil(LEAST_LATENCY_MS / oneMs)))
+  return Math.max(MIN_LATENCY_RUNS, Math.min(wanted, Math.floor(LATENCY_BUDGET_MS / oneMs)))
 }
 
 /** Median and 95th percentile by nearest rank (the p-th of n sorted values is number ceil(p n)). */

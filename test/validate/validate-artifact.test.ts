@@ -85,7 +85,7 @@ test('reports size, load time, latency, memory, settings and environment of both
   for (const run of [result.original, result.artifact]) {
     assert.equal(run.fileBytes, model!.sizeBytes)
     assert.ok(run.loadSeconds > 0 && run.latency.medianMs > 0 && run.latency.p95Ms >= run.latency.medianMs)
-    assert.equal(run.latency.runs, 5)
+    assert.ok(run.latency.runs > 5 && run.latency.runs <= 1000, 'a fast model is run more often than asked')
     assert.ok(run.peakRssBytes >= run.baselineRssBytes && run.baselineRssBytes > 2e7)
   }
   assert.equal(result.latencyInterleaved, true)
