@@ -32,6 +32,22 @@ function roomFor(size: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(size, 1024)))
 }
 
+/**
+ * Host chunks of finished lanes, by device: the next job takes them over instead of leaving one set a job to the garbage
+ * collector, which sees no hurry in them.
+ */
+const idleChunks = new WeakMap<ComputeDevice, Uint8Array[]>()
+
+function takeChunk(device: ComputeDevice): Uint8Array {
+  return idleChunks.get(device)?.pop() ?? new Uint8Array(device.tuning.chunkBytes)
+}
+
+function giveChunk(device: ComputeDevice, chunk: Uint8Array): void {
+  const idle = idleChunks.get(device) ?? []
+  idle.push(chunk)
+  idleChunks.set(device, idle)
+}
+
 function createLane(device: ComputeDevice, index: number): Lane {
   const { chunkBytes } = device.tuning
   const buffers = new Map<string, DeviceBuffer>()
@@ -63,7 +79,7 @@ function createLane(device: ComputeDevice, index: number): Lane {
       return created
     },
     async load(reader, piece) {
-      host ??= new Uint8Array(chunkBytes)
+      host ??= takeChunk(device)
       const target = host
       if (piece.spans.length === 1 && piece.spans[0] !== undefined) await readSpan(reader, piece.spans[0], target)
       else await Promise.all(piece.spans.map((span) => readSpan(reader, span, target)))
@@ -71,6 +87,8 @@ function createLane(device: ComputeDevice, index: number): Lane {
     },
     submit: (commands, readbacks) => device.submit(commands, readbacks),
     destroy() {
+      if (host !== null) giveChunk(device, host)
+      host = null
       values.destroy()
       for (const buffer of buffers.values()) buffer.destroy()
       buffers.clear()
