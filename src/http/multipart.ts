@@ -50,7 +50,7 @@ export function receiveMultipart(
     let failure: unknown = null
     const storage: multer.StorageEngine = {
       _handleFile(_request, file, done) {
-        const take = rules.files[file.fieldname]
+        const take = Object.hasOwn(rules.files, file.fieldname) ? rules.files[file.fieldname] : undefined
         const work = failure
           ? Promise.reject(failure)
           : take

@@ -119,7 +119,7 @@ export function pageRoutes({ service }: HttpDeps, version: string, allRoutes: ()
         const file = pathParam(request, 'file')
         if (file === 'page.js') return void response.type('text/javascript').send(PAGE_SCRIPT)
         if (file === 'page.css') return void response.type('text/css').send(PAGE_STYLE)
-        const type = ASSETS[file]
+        const type = Object.hasOwn(ASSETS, file) ? ASSETS[file] : undefined
         if (!type) throw new AppError('not_found', `The documentation page has no file "${file}".`)
         response.set('Cache-Control', `public, max-age=${ASSET_MAX_AGE_SECONDS}`).type(type)
         await new Promise<void>((resolve, reject) => {
