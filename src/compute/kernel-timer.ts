@@ -25,6 +25,7 @@ interface Recorder {
 /** The times of one submit, between begin() and finish(). */
 export class SubmitTimes {
   readonly passes: PassRecord[] = []
+  readonly started = performance.now()
   readonly #recorder: Recorder | null
 
   constructor(recorder: Recorder | null) {
@@ -79,11 +80,13 @@ export class KernelTimer {
     return new SubmitTimes(this.#timestamps ? (this.#idle.pop() ?? this.#newRecorder()) : null)
   }
 
-  /** Reads the times of a submit whose work is done. `wallSeconds` is used where there are no timestamps. */
-  async finish(times: SubmitTimes, wallSeconds: number): Promise<void> {
+  /** Reads the times of a submit once its work is done; to be called right behind the submit, so that the read waits with it. */
+  async finish(times: SubmitTimes, workDone: Promise<unknown>): Promise<void> {
     const recorder = times.recorder
     const totalBytes = times.passes.reduce((sum, pass) => sum + pass.bytes, 0)
     if (recorder === null) {
+      await workDone
+      const wallSeconds = (performance.now() - times.started) / 1000
       for (const pass of times.passes) {
         const share = totalBytes > 0 ? pass.bytes / totalBytes : 1 / times.passes.length
         this.#add(pass, wallSeconds * share)

@@ -225,7 +225,6 @@ export class WebgpuDevice implements ComputeDevice {
       stagingBytes += Math.ceil(sizeBytes / MAP_ALIGNMENT_BYTES) * MAP_ALIGNMENT_BYTES
     }
 
-    const started = performance.now()
     const times = this.#timer.begin()
     const params = this.#writeParams(steps)
     const staging = stagingBytes > 0 ? this.#staging.take(stagingBytes) : null
@@ -241,9 +240,9 @@ export class WebgpuDevice implements ComputeDevice {
     this.#device.queue.submit([encoder.finish()])
     const scope = this.#device.popErrorScope()
 
-    const finished = staging === null ? this.#workDone() : this.#map(staging, stagingBytes)
-    const [error] = await Promise.all([this.#orLost(scope), finished])
-    const timed = this.#orLost(this.#timer.finish(times, (performance.now() - started) / 1000))
+    const finished =
+      staging === null ? this.#device.queue.onSubmittedWorkDone() : staging.mapAsync(MAP_MODE_READ, 0, stagingBytes)
+    const [error] = await this.#orLost(Promise.all([scope, finished, this.#timer.finish(times, finished)]))
     try {
       this.#checkAlive()
       const message = error?.message ?? this.#uncaptured
@@ -252,7 +251,6 @@ export class WebgpuDevice implements ComputeDevice {
       if (staging !== null) await consumeAll(staging, stagingOffsets, readbacks)
     } finally {
       staging?.unmap()
-      await timed
       if (staging !== null) this.#staging.give(staging)
       if (params !== null) this.#paramBlocks.give(params)
     }
@@ -364,14 +362,6 @@ export class WebgpuDevice implements ComputeDevice {
     })
     this.#bindGroups.set(key, group)
     return group
-  }
-
-  async #map(staging: GPUBuffer, sizeBytes: number): Promise<void> {
-    await this.#orLost(staging.mapAsync(MAP_MODE_READ, 0, sizeBytes))
-  }
-
-  async #workDone(): Promise<void> {
-    await this.#orLost(this.#device.queue.onSubmittedWorkDone())
   }
 
   /** Waits for a promise of the device; those of a lost one reject in several ways, and all of them mean device_lost. */

@@ -242,6 +242,7 @@ testOnGpu('linear histograms agree', async (device) => {
     for (const [low, high, bins] of [
       [-0.2, 0.2, 64],
       [-8, 8, 7],
+      [-1, 1, 3000],
       [0, 0, 1],
     ] as const) {
       const edges = Float32Array.from({ length: bins + 1 }, (_, i) => low + ((high - low) * i) / bins)
