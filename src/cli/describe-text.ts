@@ -80,9 +80,10 @@ function planCells(row: PlanRow): string[] {
 
 function planSummaryLines(plan: PlanDocument): string[] {
   const compressed = plan.tensors.filter((row) => row.action === 'compress')
-  const files = plan.outputFiles.reduce((sum, file) => sum + file.sizeBytes, 0)
+  const { length } = plan.outputFiles
+  const ratio = percentText(plan.bytesAfter / Math.max(1, plan.bytesBefore))
   return [
-    `${compressed.length} of ${plan.tensors.length} tensors are compressed: ${bytesText(plan.bytesBefore)} of tensors become ${bytesText(plan.bytesAfter)} (${percentText(plan.bytesAfter / Math.max(1, plan.bytesBefore))})`,
-    `output: ${plan.outputFiles.length} file${plan.outputFiles.length === 1 ? '' : 's'}, ${bytesText(files)}; peak memory about ${bytesText(plan.peakMemoryBytes)}`,
+    `${compressed.length} of ${plan.tensors.length} tensors are compressed; the model goes from ${bytesText(plan.bytesBefore)} to ${bytesText(plan.bytesAfter)} (${ratio})`,
+    `output: ${length} file${length === 1 ? '' : 's'}; peak memory about ${bytesText(plan.peakMemoryBytes)}`,
   ]
 }
