@@ -113,7 +113,8 @@ fn cost_at(row: u32, col: u32, s: Scale, factor: f32) -> vec4f {
     sums += units * units;
   }
   let rounded = vec4f(sums >> vec4u(12u)) * 4096.0 + vec4f(sums & vec4u(4095u));
-  return (rounded * factor) * factor;
+  // the clamp keeps the two multiplies in this order
+  return clamp(rounded * factor, vec4f(0.0), bitcast<vec4f>(MAX_BITS)) * factor;
 }
 
 @compute @workgroup_size(64)

@@ -158,7 +158,8 @@ fn cost_at(first: u32, end: u32, s: Scale, factor: f32, has_non_finite: bool) ->
   let sum = sums.x + sums.y + sums.z + sums.w;
   // u32 to f32 may round either way; two exact halves and one add round to nearest even
   let rounded = f32(sum >> 12u) * 4096.0 + f32(sum & 4095u);
-  return (rounded * factor) * factor;
+  // the clamp keeps the two multiplies in this order
+  return clamp(rounded * factor, 0.0, bitcast<f32>(MAX_BITS)) * factor;
 }
 
 @compute @workgroup_size(64)
