@@ -18,7 +18,7 @@ import { encodeModel, type ScannedModel, scanModel } from '../../src/formats/onn
 import { WINDOW_BYTES } from '../../src/formats/wire/byte-source.ts'
 import { decodePayloadMarker, encodePayloadMarker, encodeVarint } from '../../src/formats/wire/protobuf.ts'
 import { expandSkeleton } from '../../src/formats/wire/protobuf-expand.ts'
-import { INLINE_PAYLOAD_BYTES } from '../../src/formats/wire/protobuf-scan.ts'
+import { INLINE_PAYLOAD_BYTES } from '../../src/formats/wire/protobuf-fields.ts'
 import { tempFolder, writeFiles } from '../support/temp-folder.ts'
 
 /** Sizes around the thresholds: nothing, one, the inline limit, the read window. */

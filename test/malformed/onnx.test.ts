@@ -10,11 +10,8 @@ import { type TensorProto, TensorProtoSchema } from 'onnx-buf'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
 import { openOnnx } from '../../src/formats/onnx/reader.ts'
-import {
-  MAX_STRUCTURE_BYTES,
-  MAX_STRUCTURE_FIELDS,
-  MAX_STRUCTURE_MESSAGES,
-} from '../../src/formats/wire/protobuf-scan.ts'
+import { MAX_STRUCTURE_FIELDS, MAX_STRUCTURE_MESSAGES } from '../../src/formats/wire/protobuf-scan.ts'
+import { MAX_STRUCTURE_BYTES } from '../../src/formats/wire/structure-buffer.ts'
 import type { ModelReader, SourceFile } from '../../src/tensor/model.ts'
 import {
   externalTensor,

@@ -3,19 +3,16 @@
 // here: wire types, lengths, UTF-8, nesting, repeated singular messages.
 
 import { isUtf8 } from 'node:buffer'
-import { type DescField, type DescMessage, ScalarType } from '@bufbuild/protobuf'
+import type { DescMessage } from '@bufbuild/protobuf'
 import { AppError } from '../../errors.ts'
 import type { ByteSource } from './byte-source.ts'
 import { encodePayloadMarker, PAYLOAD_FIELD, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT } from './protobuf.ts'
+import { checkPacked, type FieldFacts, FieldTable, INLINE_PAYLOAD_BYTES, type PayloadRule } from './protobuf-fields.ts'
+import { WireReader } from './protobuf-reader.ts'
+import { StructureBuffer } from './structure-buffer.ts'
 
 /** Nesting of messages, the root being 1. Equal to the default limit of the protobuf runtimes that will read the artifact. */
 export const MAX_MESSAGE_DEPTH = 100
-
-/**
- * Structure without payloads. 100,000 nodes with names take about 20 MiB; the largest exported transformers seen stay below
- * 10 MiB. It bounds the memory of the decoded model (roughly ten times as much).
- */
-export const MAX_STRUCTURE_BYTES = 64 * 1024 * 1024
 
 /** Fields and packed elements outside of payloads: numbers and strings of the decoded model, some tens of bytes each. */
 export const MAX_STRUCTURE_FIELDS = 6_000_000
@@ -26,9 +23,6 @@ export const MAX_STRUCTURE_FIELDS = 6_000_000
  */
 export const MAX_STRUCTURE_MESSAGES = 2_000_000
 
-/** Payloads up to this size stay in the skeleton: small constants (shapes, scalars) are read during analysis. */
-export const INLINE_PAYLOAD_BYTES = 1024
-
 /** A long field: a range of the file, or gathered bytes when it was written in pieces. `field` is its number. */
 export type ScannedPayload =
   | { kind: 'range'; field: number; offsetBytes: number; lengthBytes: number }
@@ -37,130 +31,6 @@ export type ScannedPayload =
 export interface Skeleton {
   bytes: Uint8Array<ArrayBuffer>
   payloads: ScannedPayload[]
-}
-
-/**
- * Which fields are payloads. 'always': fixed-width numbers, taken out whatever their size and however they are packed, so
- * that their bits never pass through JavaScript numbers. 'large': taken out when longer than INLINE_PAYLOAD_BYTES.
- */
-export type PayloadRule = (message: DescMessage, field: DescField) => 'always' | 'large' | null
-
-interface FieldFacts {
-  field: DescField
-  rule: 'always' | 'large' | null
-  message: DescMessage | null
-  /** Wire type of one value. */
-  wire: number
-  packable: boolean
-  repeated: boolean
-  isString: boolean
-}
-
-function wireTypeOf(scalar: ScalarType): number {
-  switch (scalar) {
-    case ScalarType.STRING:
-    case ScalarType.BYTES:
-      return WIRE_LENGTH
-    case ScalarType.DOUBLE:
-    case ScalarType.FIXED64:
-    case ScalarType.SFIXED64:
-      return WIRE_FIXED64
-    case ScalarType.FLOAT:
-    case ScalarType.FIXED32:
-    case ScalarType.SFIXED32:
-      return WIRE_FIXED32
-    default:
-      return WIRE_VARINT
-  }
-}
-
-function factsOf(message: DescMessage, field: DescField, rule: PayloadRule): FieldFacts {
-  const repeated = field.fieldKind === 'list'
-  const child = field.message ?? null
-  const wire = child ? WIRE_LENGTH : field.scalar === undefined ? WIRE_VARINT : wireTypeOf(field.scalar)
-  return {
-    field,
-    rule: rule(message, field),
-    message: child,
-    wire,
-    packable: repeated && wire !== WIRE_LENGTH,
-    repeated,
-    isString: field.scalar === ScalarType.STRING,
-  }
-}
-
-class FieldTable {
-  readonly #rule: PayloadRule
-  readonly #byMessage = new Map<DescMessage, Map<number, FieldFacts>>()
-
-  constructor(rule: PayloadRule) {
-    this.#rule = rule
-  }
-
-  fields(message: DescMessage): Map<number, FieldFacts> {
-    let table = this.#byMessage.get(message)
-    if (!table) {
-      table = new Map(message.fields.map((field) => [field.number, factsOf(message, field, this.#rule)]))
-      this.#byMessage.set(message, table)
-    }
-    return table
-  }
-}
-
-/** A buffer that grows to MAX_STRUCTURE_BYTES and not further. */
-class StructureBuffer {
-  bytes: Uint8Array<ArrayBuffer> = new Uint8Array(1024)
-  length = 0
-  readonly #file: string
-
-  constructor(file: string) {
-    this.#file = file
-  }
-
-  reserve(count: number): void {
-    const needed = this.length + count
-    if (needed <= this.bytes.length) return
-    if (needed > MAX_STRUCTURE_BYTES) {
-      throw new AppError(
-        'limit_exceeded',
-        `"${this.#file}" holds more than ${MAX_STRUCTURE_BYTES} bytes of structure outside of its tensor bytes`,
-        { file: this.#file, limit: 'MAX_STRUCTURE_BYTES', allowed: MAX_STRUCTURE_BYTES, requested: needed },
-      )
-    }
-    const grown = new Uint8Array(Math.min(MAX_STRUCTURE_BYTES, Math.max(needed, this.bytes.length * 2)))
-    grown.set(this.bytes.subarray(0, this.length))
-    this.bytes = grown
-  }
-
-  byte(value: number): void {
-    this.reserve(1)
-    this.bytes[this.length++] = value
-  }
-
-  varint(value: number): void {
-    let rest = value
-    while (rest > 127) {
-      this.byte((rest % 128) + 128)
-      rest = Math.floor(rest / 128)
-    }
-    this.byte(rest)
-  }
-
-  /** Leaves room for a length; patchLength fills it with a varint padded to four bytes, which every decoder accepts. */
-  reserveLength(): number {
-    this.reserve(4)
-    const at = this.length
-    this.length += 4
-    return at
-  }
-
-  patchLength(at: number): void {
-    const length = this.length - at - 4
-    this.bytes[at] = (length & 0x7f) | 0x80
-    this.bytes[at + 1] = ((length >>> 7) & 0x7f) | 0x80
-    this.bytes[at + 2] = ((length >>> 14) & 0x7f) | 0x80
-    this.bytes[at + 3] = (length >>> 21) & 0x7f
-  }
 }
 
 /** Payload fields seen so far in one message, by field number. */
@@ -174,6 +44,7 @@ interface Collected {
 
 class Scanner {
   readonly #source: ByteSource
+  readonly #reader: WireReader
   readonly #table: FieldTable
   readonly out: StructureBuffer
   readonly payloads: ScannedPayload[] = []
@@ -182,15 +53,9 @@ class Scanner {
 
   constructor(source: ByteSource, rule: PayloadRule) {
     this.#source = source
+    this.#reader = new WireReader(source)
     this.#table = new FieldTable(rule)
     this.out = new StructureBuffer(source.name)
-  }
-
-  #invalid(what: string, offsetBytes: number): AppError {
-    return new AppError('format_invalid', `"${this.#source.name}", byte ${offsetBytes}: ${what}`, {
-      file: this.#source.name,
-      offsetBytes,
-    })
   }
 
   #count(fields: number): void {
@@ -205,34 +70,6 @@ class Scanner {
       `"${this.#source.name}" holds more than ${allowed} ${what} outside of its tensor bytes`,
       { file: this.#source.name, limit, allowed, requested },
     )
-  }
-
-  /** A varint whose value must be exact: a tag or a length. */
-  #varint(end: number): number {
-    const start = this.#source.position
-    let value = 0
-    let scale = 1
-    for (let i = 0; i < 10; i++) {
-      if (this.#source.position >= end) throw this.#cut('a varint', start, end)
-      const byte = this.#source.byte()
-      value += (byte & 0x7f) * scale
-      scale *= 128
-      if (byte < 0x80) return value
-    }
-    throw this.#invalid('a varint is longer than 10 bytes', start)
-  }
-
-  /** The bytes end before the field does: truncation at the end of the file, a lying length inside. */
-  #cut(what: string, start: number, end: number, needed?: number): AppError {
-    const want = needed === undefined ? '' : ` of ${needed} bytes`
-    if (end >= this.#source.sizeBytes) {
-      return new AppError(
-        'format_truncated',
-        `"${this.#source.name}" ends at byte ${this.#source.sizeBytes}, inside ${what}${want} that starts at byte ${start}`,
-        { file: this.#source.name, offsetBytes: start, sizeBytes: this.#source.sizeBytes },
-      )
-    }
-    return this.#invalid(`${what}${want} reaches beyond byte ${end}, where its message ends`, start)
   }
 
   #copy(lengthBytes: number): void {
@@ -255,11 +92,12 @@ class Scanner {
     const collected = new Map<number, Collected>()
     while (this.#source.position < end) {
       const tagStart = this.#source.position
-      const tag = this.#varint(end)
+      const tag = this.#reader.varint(end)
       const number = Math.floor(tag / 8)
       const wire = tag % 8
-      if (number === 0 || number > PAYLOAD_FIELD) throw this.#invalid(`field number ${number} is not legal`, tagStart)
-      if (number === PAYLOAD_FIELD) throw this.#invalid(`field number ${number} is reserved`, tagStart)
+      if (number === 0 || number > PAYLOAD_FIELD)
+        throw this.#reader.invalid(`field number ${number} is not legal`, tagStart)
+      if (number === PAYLOAD_FIELD) throw this.#reader.invalid(`field number ${number} is reserved`, tagStart)
       this.#count(1)
       const facts = fields.get(number)
       if (!facts) {
@@ -268,12 +106,16 @@ class Scanner {
         continue
       }
       if (wire !== facts.wire && !(facts.packable && wire === WIRE_LENGTH)) {
-        throw this.#invalid(`${message.name}.${facts.field.name} has wire type ${wire}, not ${facts.wire}`, tagStart)
+        throw this.#reader.invalid(
+          `${message.name}.${facts.field.name} has wire type ${wire}, not ${facts.wire}`,
+          tagStart,
+        )
       }
       if (facts.message) {
-        const length = this.#length(`${message.name}.${facts.field.name}`, end)
+        const length = this.#reader.length(`${message.name}.${facts.field.name}`, end)
         if (!facts.repeated) {
-          if (singular.has(number)) throw this.#invalid(`${message.name}.${facts.field.name} is given twice`, tagStart)
+          if (singular.has(number))
+            throw this.#reader.invalid(`${message.name}.${facts.field.name} is given twice`, tagStart)
           singular.add(number)
         }
         this.out.varint(tag)
@@ -290,13 +132,6 @@ class Scanner {
     for (const [number, parts] of collected) this.#emitPayload(number, parts)
   }
 
-  #length(what: string, end: number): number {
-    const start = this.#source.position
-    const length = this.#varint(end)
-    if (length > end - this.#source.position) throw this.#cut(what, start, end, length)
-    return length
-  }
-
   /** One value, or a packed run of them, copied into the skeleton and checked. */
   #scanValue(facts: FieldFacts, message: DescMessage, wire: number, end: number): void {
     const what = `${message.name}.${facts.field.name}`
@@ -304,16 +139,16 @@ class Scanner {
       this.#copyNumber(what, wire, end)
       return
     }
-    const length = this.#length(what, end)
+    const length = this.#reader.length(what, end)
     const start = this.#source.position
     this.out.varint(length)
     const at = this.out.length
     this.#copy(length)
     const bytes = this.out.bytes.subarray(at, at + length)
-    if (facts.isString && !isUtf8(bytes)) throw this.#invalid(`${what} is not valid UTF-8`, start)
+    if (facts.isString && !isUtf8(bytes)) throw this.#reader.invalid(`${what} is not valid UTF-8`, start)
     if (facts.packable) {
       const problem = checkPacked(bytes, facts.wire)
-      if (problem) throw this.#invalid(`${what}: ${problem}`, start)
+      if (problem) throw this.#reader.invalid(`${what}: ${problem}`, start)
       this.#count(facts.wire === WIRE_VARINT ? length : length / 4)
     }
   }
@@ -322,17 +157,17 @@ class Scanner {
     const start = this.#source.position
     if (wire !== WIRE_VARINT) {
       const length = wire === WIRE_FIXED32 ? 4 : 8
-      if (length > end - start) throw this.#cut(what, start, end, length)
+      if (length > end - start) throw this.#reader.cut(what, start, end, length)
       this.#copy(length)
       return
     }
     for (let i = 0; i < 10; i++) {
-      if (this.#source.position >= end) throw this.#cut(what, start, end)
+      if (this.#source.position >= end) throw this.#reader.cut(what, start, end)
       const byte = this.#source.byte()
       this.out.byte(byte)
       if (byte < 0x80) return
     }
-    throw this.#invalid(`${what} is a varint longer than 10 bytes`, start)
+    throw this.#reader.invalid(`${what} is a varint longer than 10 bytes`, start)
   }
 
   #scanUnknown(wire: number, tagStart: number, end: number): void {
@@ -340,8 +175,8 @@ class Scanner {
       this.#copyNumber('an unknown field', wire, end)
       return
     }
-    if (wire !== WIRE_LENGTH) throw this.#invalid(`wire type ${wire} is not used by this format`, tagStart)
-    const length = this.#length('an unknown field', end)
+    if (wire !== WIRE_LENGTH) throw this.#reader.invalid(`wire type ${wire} is not used by this format`, tagStart)
+    const length = this.#reader.length('an unknown field', end)
     this.out.varint(length)
     this.#copy(length)
   }
@@ -362,12 +197,12 @@ class Scanner {
       parts = { range: null, gathered: null, inStructure: false }
       collected.set(number, parts)
     } else if (!facts.repeated) {
-      throw this.#invalid(`${what} is given twice`, tagStart)
+      throw this.#reader.invalid(`${what} is given twice`, tagStart)
     }
     if (wire !== WIRE_LENGTH) {
       if (facts.rule === 'always') {
         const size = wire === WIRE_FIXED32 ? 4 : 8
-        if (size > end - this.#source.position) throw this.#cut(what, this.#source.position, end, size)
+        if (size > end - this.#source.position) throw this.#reader.cut(what, this.#source.position, end, size)
         this.#gather(parts, size)
         return
       }
@@ -378,10 +213,10 @@ class Scanner {
       return
     }
     const lengthStart = this.#source.position
-    const length = this.#length(what, end)
+    const length = this.#reader.length(what, end)
     const offsetBytes = this.#source.position
     if (facts.packable && facts.wire !== WIRE_VARINT && length % (facts.wire === WIRE_FIXED32 ? 4 : 8) !== 0) {
-      throw this.#invalid(`${what} holds ${length} bytes, not a whole number of elements`, lengthStart)
+      throw this.#reader.invalid(`${what} holds ${length} bytes, not a whole number of elements`, lengthStart)
     }
     if (facts.rule === 'large' && length <= INLINE_PAYLOAD_BYTES) {
       if (parts.range) throw this.#pieces(what, tagStart)
@@ -392,7 +227,7 @@ class Scanner {
       this.#copy(length)
       if (facts.packable) {
         const problem = checkPacked(this.out.bytes.subarray(at, at + length), facts.wire)
-        if (problem) throw this.#invalid(`${what}: ${problem}`, offsetBytes)
+        if (problem) throw this.#reader.invalid(`${what}: ${problem}`, offsetBytes)
         this.#count(length)
       }
       return
@@ -445,20 +280,6 @@ class Scanner {
     this.out.varint(marker.length)
     for (const byte of marker) this.out.byte(byte)
   }
-}
-
-/** Checks a packed run of numbers; says what is wrong, or null. */
-function checkPacked(bytes: Uint8Array, wire: number): string | null {
-  if (wire === WIRE_FIXED32 || wire === WIRE_FIXED64) {
-    const size = wire === WIRE_FIXED32 ? 4 : 8
-    return bytes.length % size === 0 ? null : `${bytes.length} bytes are not a whole number of elements`
-  }
-  let run = 0
-  for (const byte of bytes) {
-    run = byte < 0x80 ? 0 : run + 1
-    if (run >= 10) return 'a varint is longer than 10 bytes'
-  }
-  return run === 0 ? null : 'the last varint is cut off'
 }
 
 /**
