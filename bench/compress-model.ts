@@ -18,6 +18,8 @@ const bin = fileURLToPath(new URL('../bin/tensorpress', import.meta.url))
 export interface WorkerTiming {
   /** Wall seconds of each run, request to reply. */
   seconds: number[]
+  /** The part of each run that flushes the artifact to disk. */
+  flushSeconds: number[]
   /** From spawn to ready, shader cache as it was. */
   startSeconds: number
   /** VmHWM of the worker after its runs; what the worker says of itself where there is no /proc. */
@@ -37,6 +39,7 @@ export async function timeWorker(
   const sources: SourceFile[] = files.map((path) => ({ name: basename(path), path, sizeBytes: statSync(path).size }))
   const worker = createGpuWorker(device, { shaderCache: shaderCacheFolder() })
   const seconds: number[] = []
+  const flushSeconds: number[] = []
   let result: CompressionResult | null = null
   const spawned = performance.now()
   try {
@@ -57,13 +60,14 @@ export async function timeWorker(
         measure: false,
       })
       seconds.push((performance.now() - start) / 1000)
+      flushSeconds.push(result.seconds['finish'] ?? 0)
       rmSync(outputDir, { recursive: true })
     }
     if (!result) throw new Error('no run')
     const { pid } = worker.status()
     const peakBytes = (pid === null ? null : processBytes(pid, 'VmHWM')) ?? result.peakRssBytes
     const outputBytes = result.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-    return { seconds, startSeconds, peakBytes, outputBytes, result }
+    return { seconds, flushSeconds, startSeconds, peakBytes, outputBytes, result }
   } finally {
     await worker.close()
   }

@@ -2,7 +2,7 @@
 //   node bench/floor.ts copy IN OUT OUT_BYTES   reads IN once and writes OUT_BYTES, 4 MiB at a time, in step
 //   node bench/floor.ts receive IN OUT          reads IN, updates a sha256, writes the same bytes
 // Both flush what they wrote to disk before they end, as the product does with artifacts and uploads.
-// Prints {"seconds": ...}, without the start of Node. From other files: runFloor.
+// Prints {"seconds", "flushSeconds"}: all of it, and the flush alone, without the start of Node. From other files: runFloor.
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url'
 
 const CHUNK_BYTES = 4 * 2 ** 20
 
-function copy(input: string, output: string, outputBytes: number): void {
+/** Returns the seconds of the flush. */
+function copy(input: string, output: string, outputBytes: number): number {
   const from = openSync(input, 'r')
   const to = openSync(output, 'w')
   const inputBytes = fstatSync(from).size
@@ -22,12 +23,10 @@ function copy(input: string, output: string, outputBytes: number): void {
     const due = Math.round((outputBytes * read) / inputBytes)
     while (written < due) written += writeSync(to, chunk, 0, Math.min(CHUNK_BYTES, due - written))
   }
-  fsyncSync(to)
-  closeSync(from)
-  closeSync(to)
+  return finish(from, to)
 }
 
-function receive(input: string, output: string): void {
+function receive(input: string, output: string): number {
   const from = openSync(input, 'r')
   const to = openSync(output, 'w')
   const hash = createHash('sha256')
@@ -39,23 +38,33 @@ function receive(input: string, output: string): void {
     writeSync(to, chunk, 0, count)
   }
   hash.digest('hex')
+  return finish(from, to)
+}
+
+function finish(from: number, to: number): number {
+  const start = performance.now()
   fsyncSync(to)
   closeSync(from)
   closeSync(to)
+  return (performance.now() - start) / 1000
 }
 
-/** Seconds of one floor in a fresh process. */
-export function runFloor(kind: 'copy' | 'receive', input: string, output: string, outputBytes = 0): number {
+export interface FloorTiming {
+  seconds: number
+  flushSeconds: number
+}
+
+/** One floor in a fresh process. */
+export function runFloor(kind: 'copy' | 'receive', input: string, output: string, outputBytes = 0): FloorTiming {
   const args = [fileURLToPath(import.meta.url), kind, input, output, String(outputBytes)]
   const run = spawnSync(process.execPath, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
   if (run.status !== 0) throw new Error(`the floor process ended with ${run.status}`)
-  return (JSON.parse(run.stdout) as { seconds: number }).seconds
+  return JSON.parse(run.stdout) as FloorTiming
 }
 
 if (import.meta.main) {
   const [kind, input = '', output = '', outputBytes] = process.argv.slice(2)
   const start = performance.now()
-  if (kind === 'copy') copy(input, output, Number(outputBytes))
-  else receive(input, output)
-  console.log(JSON.stringify({ seconds: (performance.now() - start) / 1000 }))
+  const flushSeconds = kind === 'copy' ? copy(input, output, Number(outputBytes)) : receive(input, output)
+  console.log(JSON.stringify({ seconds: (performance.now() - start) / 1000, flushSeconds }))
 }

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { makeBenchModel } from '../scripts/make-bench-model.ts'
 import { sizeLabel } from './compression-rows.ts'
 import { type BenchContext, mebibytes, median, megabytesPerSecond, processBytes } from './figures.ts'
-import { runFloor } from './floor.ts'
+import { type FloorTiming, runFloor } from './floor.ts'
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 
@@ -54,7 +54,7 @@ async function uploadRow(context: BenchContext, url: string, bytes: number): Pro
   const model = join(context.folder, 'upload.safetensors')
   const copy = join(context.folder, 'received.bin')
   const seconds: number[] = []
-  const floors: number[] = []
+  const floors: FloorTiming[] = []
   context.log(`upload of ${sizeLabel(bytes)} by raw PUT`)
   for (let run = 0; run < context.runs; run++) {
     // Another seed each time: the same content again would not be stored again.
@@ -67,14 +67,20 @@ async function uploadRow(context: BenchContext, url: string, bytes: number): Pro
   }
   const inputBytes = statSync(model).size
   rmSync(model)
-  const [ours, floor] = [median(seconds), median(floors)]
+  const ours = median(seconds)
+  const floor = median(floors.map((timing) => timing.seconds))
+  const floorWritten = median(floors.map((timing) => timing.seconds - timing.flushSeconds))
   context.add({
     name: `upload of ${sizeLabel(bytes)} by raw PUT: share of a plain write with sha256`,
-    measured: `${ours.toFixed(2)} s (${megabytesPerSecond(inputBytes, ours)}), floor ${floor.toFixed(2)} s`,
+    measured: `${ours.toFixed(2)} s (${megabytesPerSecond(inputBytes, ours)}), floor ${floor.toFixed(2)} s (${floorWritten.toFixed(2)} s before its flush)`,
     value: floor / ours,
     unit: 'ratio',
     goal: { atLeast: 0.3 },
-    runs: { seconds, floorSeconds: floors },
+    runs: {
+      seconds,
+      floorSeconds: floors.map((timing) => timing.seconds),
+      floorFlushSeconds: floors.map((timing) => timing.flushSeconds),
+    },
   })
 }
 

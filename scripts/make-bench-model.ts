@@ -4,7 +4,7 @@
 // MatMul [K,N] + Add + Relu at opset 17; weights are inline below 2 GB, else external in FILE.data.
 // Weights are normal with scale 1/sqrt(K), each row scaled by 0.5 to 2, one value in 512 up to 16 times larger (heavy tail).
 
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -158,6 +158,7 @@ function writeSafetensors(path: string, weights: Weight[], source: WeightSource)
   const fd = openSync(path, 'w')
   writeSync(fd, encodeHeader(members, { format: 'pt' }))
   for (const weight of weights) for (const chunk of source.chunks(weight)) writeSync(fd, chunk)
+  fsyncSync(fd)
   closeSync(fd)
   return [path]
 }
@@ -219,8 +220,12 @@ function writeOnnx(path: string, weights: Weight[], source: WeightSource): strin
     for (const chunk of source.chunks(weight)) writeSync(dataFd, chunk)
   })
   writeSync(fd, graphTail)
+  fsyncSync(fd)
   closeSync(fd)
-  if (external) closeSync(dataFd)
+  if (external) {
+    fsyncSync(dataFd)
+    closeSync(dataFd)
+  }
   return external ? [path, dataPath] : [path]
 }
 
