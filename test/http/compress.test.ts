@@ -148,7 +148,7 @@ test('missing and malformed parts are named, and nothing is stored or started', 
   assert.deepEqual(service.leftovers(), [])
 })
 
-test('a client that leaves does not cancel the job', async (t) => {
+test('a client that leaves does not cancel the job', { timeout: 30_000 }, async (t) => {
   const { app, service } = httpApp(t)
   const port = await listening(t, app)
   const body = [

@@ -143,7 +143,7 @@ test('a job is cancelled once', async (t) => {
   await harness.call('delete', '/v1/jobs/none').expect(404)
 })
 
-test('events carry ids and the whole job, and end with the job', async (t) => {
+test('events carry ids and the whole job, and end with the job', { timeout: 30_000 }, async (t) => {
   const harness = httpApp(t)
   const { service, app } = harness
   const id = await createJob(harness)
@@ -187,7 +187,7 @@ test('Last-Event-ID resumes after that event; after the last one of a final job,
   await call('get', '/v1/jobs/none/events').expect(404)
 })
 
-test('a client that leaves an event stream is let go', async (t) => {
+test('a client that leaves an event stream is let go', { timeout: 30_000 }, async (t) => {
   const harness = httpApp(t)
   const { app, metrics } = harness
   const id = await createJob(harness)

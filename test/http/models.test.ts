@@ -136,7 +136,7 @@ test('a model that the inspect child refuses gets 422 and leaves nothing', async
   assert.deepEqual(service.leftovers(), [])
 })
 
-test('a client that leaves half-way leaves no file, in both forms of upload', async (t) => {
+test('a client that leaves half-way leaves no file, in both forms of upload', { timeout: 30_000 }, async (t) => {
   const { app, service, metrics } = httpApp(t)
   const port = await listening(t, app)
   const forms = [
@@ -160,7 +160,7 @@ test('a client that leaves half-way leaves no file, in both forms of upload', as
   assert.match(await metrics.registry.metrics(), /tensorpress_uploads_in_progress 0/)
 })
 
-test('uploads beyond parallelUploads get 429 with Retry-After', async (t) => {
+test('uploads beyond parallelUploads get 429 with Retry-After', { timeout: 30_000 }, async (t) => {
   const { app, call, service } = httpApp(t, { parallelUploads: 1 })
   const port = await listening(t, app)
   const held = http.request({ port, host: '127.0.0.1', method: 'PUT', path: '/v1/models/x' })
