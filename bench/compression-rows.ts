@@ -88,7 +88,8 @@ export async function onnxRows(context: BenchContext, sizeBytes: number, versus:
     for (let run = 0; run < context.runs; run++) {
       ourWhole.push(timeCommand(model, recipe, output, context.device))
       rmSync(output, { force: true })
-      const { wholeSeconds, seconds } = timePython(method, model, output)
+      const { wholeSeconds, seconds, versions } = timePython(method, model, output)
+      Object.assign(context.pythonVersions, versions)
       theirWhole.push(wholeSeconds)
       theirAlone.push(seconds)
       rmSync(output, { force: true })
@@ -122,18 +123,20 @@ function addWorkerRows(context: BenchContext, name: string, timing: WorkerTiming
   })
 }
 
-function timePython(
-  method: 'dynamic' | 'nbits',
-  input: string,
-  output: string,
-): { wholeSeconds: number; seconds: number } {
+interface PythonTiming {
+  wholeSeconds: number
+  seconds: number
+  versions: Record<string, string>
+}
+
+function timePython(method: 'dynamic' | 'nbits', input: string, output: string): PythonTiming {
   const script = fileURLToPath(new URL('./quantize_with_onnxruntime.py', import.meta.url))
   const start = performance.now()
   const run = spawnSync(python, [script, method, input, output], { encoding: 'utf8', maxBuffer: 2 ** 26 })
   const wholeSeconds = (performance.now() - start) / 1000
   if (run.status !== 0) throw new Error(`${script} ended with ${run.status}: ${run.stderr}`)
-  const { seconds } = JSON.parse(run.stdout.trim().split('\n').at(-1) ?? '') as { seconds: number }
-  return { wholeSeconds, seconds }
+  const last = run.stdout.trim().split('\n').at(-1) ?? ''
+  return { wholeSeconds, ...(JSON.parse(last) as { seconds: number; versions: Record<string, string> }) }
 }
 
 export function sizeLabel(bytes: number): string {

@@ -19,6 +19,8 @@ export interface BenchContext {
   folder: string
   device: string
   runs: number
+  /** Versions of the Python packages that rows were compared with, filled by those rows. */
+  pythonVersions: Record<string, string>
   log(text: string): void
   add(figure: Figure): void
 }

@@ -12,7 +12,7 @@ import { parseSize } from '../scripts/make-bench-model.ts'
 import { shaderCacheFolder } from '../src/cli/children.ts'
 import type { DeviceInfo } from '../src/compute/compute-device.ts'
 import { createGpuWorker } from '../src/jobs/worker-pool.ts'
-import { VERSION } from '../src/version.ts'
+import { readVersions } from '../src/validate/versions.ts'
 import { onnxRows, safetensorsRows } from './compression-rows.ts'
 import { type BenchContext, type Figure, met } from './figures.ts'
 import { serverRows } from './server-rows.ts'
@@ -43,6 +43,7 @@ const context: BenchContext = {
   folder,
   device: options.device,
   runs,
+  pythonVersions: {},
   log: (text) => void process.stderr.write(`${text}\n`),
   add(measured) {
     // Goals are stated for models of 0.5 GiB and more; on small ones fixed costs rule.
@@ -152,7 +153,7 @@ function writeJson(device: DeviceInfo): void {
     measuredAt: new Date().toISOString(),
     machine,
     device,
-    versions: { tensorpress: VERSION, node: process.version },
+    versions: { ...readVersions(), python: context.pythonVersions },
     settings: { sizes, runs, groups: [...groups], uploadBytes },
     figures: figures.map((figure) => ({ ...figure, met: met(figure) })),
   }
