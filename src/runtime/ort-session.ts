@@ -5,6 +5,7 @@ import type { InferenceSession } from 'onnxruntime-node'
 import * as ort from 'onnxruntime-node'
 import { AppError } from '../errors.ts'
 import { DTYPES, type DType, elementCount } from '../tensor/dtype.ts'
+import { float16ToNumber } from '../tensor/float16.ts'
 
 export interface SessionSettings {
   /** Intra-op threads; inter-op is always 1. */
@@ -61,6 +62,21 @@ const ORT_OF_DTYPE = new Map(Object.entries(DTYPE_OF_ORT).map(([name, dtype]) =>
 
 /** Element types of graph inputs and outputs that cross into JavaScript; others abort or refuse to load. */
 export const RUNNABLE_DTYPES: ReadonlySet<DType> = new Set(ORT_OF_DTYPE.keys())
+
+/**
+ * Where Float16Array exists (Node 24 on), onnxruntime-common wants it for float16, and the native binding of 1.30 reads such
+ * an array as empty ("not enough space: expected 8, got 0"). It looks for the class once, at the first tensor: hidden at
+ * that moment, float16 travels as Uint16Array bit patterns in both directions, which the binding does read.
+ */
+function useBitPatternsForFloat16(): void {
+  const float16Array = Object.getOwnPropertyDescriptor(globalThis, 'Float16Array')
+  if (float16Array === undefined) return
+  Reflect.deleteProperty(globalThis, 'Float16Array')
+  new ort.Tensor('uint8', new Uint8Array(1), [1])
+  Object.defineProperty(globalThis, 'Float16Array', float16Array)
+}
+
+useBitPatternsForFloat16()
 
 export const ORT_VERSION: string = ort.env.versions.node ?? ort.env.versions.common
 
@@ -131,12 +147,11 @@ function toOrt({ dtype, dims, data }: InputTensor): ort.Tensor {
       return make(new Float32Array(buffer, byteOffset, elements))
     case 'f64':
       return make(new Float64Array(buffer, byteOffset, elements))
-    case 'f16':
-      return make(Reflect.construct(Reflect.get(globalThis, 'Float16Array'), [buffer, byteOffset, elements]))
     case 'i8':
       return make(new Int8Array(buffer, byteOffset, elements))
     case 'i16':
       return make(new Int16Array(buffer, byteOffset, elements))
+    case 'f16':
     case 'u16':
       return make(new Uint16Array(buffer, byteOffset, elements))
     case 'i32':
@@ -162,8 +177,7 @@ function fromOrt(tensor: ort.Tensor): OutputTensor {
 
 function toNumbers(dtype: DType, data: ort.Tensor['data']): Float32Array | Float64Array {
   if (data instanceof Float32Array || data instanceof Float64Array) return data
-  // float16 crosses as Float16Array, which Node has from 24 on and TypeScript's es2024 library does not name.
-  if (dtype === 'f16') return Float32Array.from(data as unknown as Iterable<number>)
+  if (dtype === 'f16' && data instanceof Uint16Array) return Float32Array.from(data, float16ToNumber)
   const values = new Float64Array(data.length)
   for (let i = 0; i < values.length; i++) values[i] = Number(data[i])
   return values

@@ -3,6 +3,7 @@
 
 import { AppError } from '../errors.ts'
 import { byteLength, DTYPES, type DType } from '../tensor/dtype.ts'
+import { float16ToNumber } from '../tensor/float16.ts'
 
 const INTEGERS: readonly DType[] = ['i8', 'u8', 'i16', 'u16', 'i32', 'u32', 'i64', 'u64', 'bool']
 const FLOATS: readonly DType[] = ['f16', 'f32', 'f64']
@@ -14,15 +15,6 @@ export function canConvert(from: DType, to: DType): 'exact' | 'rounded' | null {
   if (from === 'f64' && to === 'f32') return 'rounded'
   if (FLOATS.includes(from) && FLOATS.includes(to) && DTYPES[from].bits < DTYPES[to].bits) return 'exact'
   return null
-}
-
-/** A float16 bit pattern as a number. IEEE 754-2008 binary16: sign, 5 exponent bits (bias 15), 10 fraction bits. */
-export function float16ToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1
-  const exponent = (bits >> 10) & 31
-  const fraction = bits & 1023
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY
-  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24)
 }
 
 /**

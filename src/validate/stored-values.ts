@@ -5,8 +5,8 @@
 
 import { AppError } from '../errors.ts'
 import { byteLength, DTYPES, type DType, elementCount } from '../tensor/dtype.ts'
+import { float16ToNumber } from '../tensor/float16.ts'
 import type { ModelReader, TensorInfo } from '../tensor/model.ts'
-import { float16ToNumber } from './convert-elements.ts'
 
 /** Scales and zero points of one tensor are held in memory; more bytes than this are refused (a 1 GiB tensor in blocks of 32 has 128 MiB). */
 const MAX_PARAMETER_BYTES = 2 ** 29

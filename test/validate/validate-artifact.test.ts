@@ -111,6 +111,26 @@ test('uses six seeded synthetic inputs without a dataset, says so, and repeats t
   assert.ok(first.outputs[0]!.cosine! > 0.999999)
 })
 
+test('carries every element type that a graph input or output may have', async (t) => {
+  const types = { f16: 10, f64: 11, i8: 3, u8: 2, i16: 5, u16: 4, i32: 6, u32: 12, i64: 7, u64: 13, bool: 9 }
+  const entries = Object.entries(types)
+  const [model] = writeFiles(tempFolder(t), {
+    'a.onnx': onnxBytes(
+      onnxModel({
+        nodes: entries.map(([name]) => node('Identity', [`x_${name}`], [`y_${name}`])),
+        inputs: entries.map(([name, type]) => value(`x_${name}`, [1, 64], type)),
+        outputs: entries.map(([name, type]) => value(`y_${name}`, [1, 64], type)),
+      }),
+    ),
+  })
+  const { outputs } = await validateRun(validateSpec(model!.path, model!.path))
+  assert.deepEqual(
+    outputs.map(({ dtype }) => dtype),
+    Object.keys(types),
+  )
+  for (const output of outputs) assert.ok(output.identical && output.maxAbsOriginal > 0, output.name)
+})
+
 test('counts NaN that only the artifact gives, and warns', async (t) => {
   const [original, artifact] = writeFiles(tempFolder(t), { 'a.onnx': nanModel(false), 'b.onnx': nanModel(true) })
   const result = await validateRun(validateSpec(original!.path, artifact!.path))
