@@ -6,6 +6,7 @@ import { createApp } from './http/app.ts'
 import { closeServer, listen } from './http/server.ts'
 import { UploadGate } from './http/upload-gate.ts'
 import { createService } from './jobs/create-service.ts'
+import { onStopSignal, type StopSignal } from './stop-signal.ts'
 import { createLog } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { serviceHooks } from './telemetry/service-hooks.ts'
@@ -54,23 +55,8 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
   return 0
 }
 
-const EXIT_STATUS = { SIGINT: 130, SIGTERM: 143 } as const
-
 /** The first SIGINT or SIGTERM; a second one ends the process at once. */
-function stopSignal(): { promise: Promise<NodeJS.Signals>; release: () => void } {
-  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>()
-  let seen = false
-  const onSignal = (name: NodeJS.Signals) => {
-    if (seen) process.exit(EXIT_STATUS[name as keyof typeof EXIT_STATUS])
-    seen = true
-    resolve(name)
-  }
-  const names = Object.keys(EXIT_STATUS) as NodeJS.Signals[]
-  for (const name of names) process.on(name, onSignal)
-  return {
-    promise,
-    release() {
-      for (const name of names) process.off(name, onSignal)
-    },
-  }
+function stopSignal(): { promise: Promise<StopSignal>; release: () => void } {
+  const { promise, resolve } = Promise.withResolvers<StopSignal>()
+  return { promise, release: onStopSignal(resolve) }
 }

@@ -4,6 +4,7 @@
 export const LAYERS: Record<string, string[]> = {
   errors: [],
   version: [],
+  'stop-signal': [],
   tensor: ['errors'],
   'compute/compute-device': ['tensor', 'errors'],
   compute: ['compute/compute-device', 'kernels', 'tensor', 'errors'],
@@ -54,8 +55,19 @@ export const LAYERS: Record<string, string[]> = {
     'version',
   ],
   app: ['http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
-  main: ['app', 'http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
-  cli: ['main', 'config', 'jobs', 'jobs/protocol', 'compute/compute-device', 'validate', 'tensor', 'errors', 'version'],
+  main: ['stop-signal', 'app', 'http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
+  cli: [
+    'stop-signal',
+    'main',
+    'config',
+    'jobs',
+    'jobs/protocol',
+    'compute/compute-device',
+    'validate',
+    'tensor',
+    'errors',
+    'version',
+  ],
 }
 
 /** Native addons and who alone may load them. */
