@@ -3,7 +3,7 @@
 import type { DeviceBuffer } from '../compute/compute-device.ts'
 import type { Workgroups } from '../kernels/kernel-support.ts'
 import {
-  lanesForLength,
+  lanesForSegments,
   SEGMENT_WORDS,
   type SegmentLanes,
   segmentWorkgroups,
@@ -47,7 +47,8 @@ class TableBuilder {
   }
 
   finish(rowOfSpan: number[], lanes?: SegmentLanes): SegmentTable {
-    const chosen = lanes ?? lanesForLength(this.elements / Math.max(1, this.rows))
+    const chosen =
+      lanes ?? lanesForSegments(this.rows, this.elements / Math.max(1, this.rows), this.#lane.device.info.software)
     return {
       buffer: this.#lane.upload(this.#name, this.#words.subarray(0, Math.max(1, this.rows) * SEGMENT_WORDS)),
       count: this.rows,

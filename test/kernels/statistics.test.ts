@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { floatBits } from '../../src/kernels/float-bits.ts'
-import { lanesForLength, segmentWorkgroups } from '../../src/kernels/segments.ts'
+import { lanesForLength, lanesForSegments, segmentWorkgroups } from '../../src/kernels/segments.ts'
 import { readStatistics, STATISTICS_WORDS, statistics, sumMoments } from '../../src/kernels/statistics.ts'
 import { statisticsColumns, statisticsColumnsWorkgroups } from '../../src/kernels/statistics-columns.ts'
 import { segmentTable, wordsOf } from '../support/float-words.ts'
@@ -117,6 +117,15 @@ testOnDevices('every column of a matrix gets its own slot', async (device) => {
 
 test('lanes grow with the length of segments', () => {
   assert.deepEqual([1, 127, 128, 1023, 1024].map(lanesForLength), [1, 1, 8, 8, 64])
+})
+
+test('a software adapter gets as few lanes as still fill its cores', () => {
+  assert.equal(lanesForSegments(1024, 4096, true), 1)
+  assert.equal(lanesForSegments(256, 4096, true), 8)
+  assert.equal(lanesForSegments(16, 65536, true), 64)
+  // too short for 64 lanes, too few for 1
+  assert.equal(lanesForSegments(16, 200, true), 8)
+  assert.equal(lanesForSegments(1024, 4096, false), 64)
 })
 
 test('a dispatch beyond 65535 workgroups takes a second dimension', () => {
