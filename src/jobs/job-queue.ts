@@ -37,9 +37,11 @@ export interface QueueOptions {
 }
 
 /** A cancelled job is shown as such after this long even where its work still winds down. */
-const CANCEL_SHOWN_MS = 900
+const CANCEL_SHOWN_MS = 750
 /** Followers hear of a running job at least this often, also in stages that report nothing; promised is once a second. */
 const PROGRESS_MS = 800
+/** What a run gets to wind down when the engine stops; one that does not is left as running, and recovered at the next start. */
+const STOP_MS = 5000
 /** Pause before a catalogue that failed (disk full) is tried again. */
 const STORE_RETRY_MS = 1000
 
@@ -249,7 +251,7 @@ export function createJobQueue(options: QueueOptions): JobEngine {
           current.abort.abort(new AppError('shutting_down', 'The server is stopping; the job goes back to the queue.'))
         }
       }
-      await looping
+      await Promise.race([looping, new Promise((resolve) => setTimeout(resolve, STOP_MS).unref())])
     },
   }
 }

@@ -29,6 +29,8 @@ const SUCCESS: JobOutcome = {
 }
 const code = (expected: ErrorCode) => (error: unknown) => error instanceof AppError && error.code === expected
 const silent = () => {}
+/** A second, and what a loaded test machine may add. */
+const WITHIN_A_SECOND_MS = 1500
 
 async function final(catalog: Catalog, id: string): Promise<JobRecord> {
   for (let tries = 0; tries < 500; tries++) {
@@ -140,12 +142,13 @@ export function jobEngineContract(name: string, open: Open): void {
       },
       changed: silent,
     })
+    t.after(() => release.resolve())
     await engine.start()
     await engine.enqueue(newJob('a'), null)
     await begun.promise
     const start = performance.now()
     assert.equal((await engine.cancel('a')).state, 'cancelled')
-    assert.ok(performance.now() - start < 1000)
+    assert.ok(performance.now() - start < WITHIN_A_SECOND_MS)
     await engine.enqueue(newJob('b'), null)
     release.resolve()
     assert.equal((await final(catalog, 'b')).state, 'succeeded')
