@@ -1,6 +1,6 @@
 // The parts of the artifact that no kernel touches: literal bytes and ranges copied from the input. Entry: copyRuns.
 
-import type { FileLayout, ModelReader } from '../tensor/model.ts'
+import { dataLength, type FileLayout, type ModelReader } from '../tensor/model.ts'
 import type { OutputFiles } from './output-files.ts'
 
 /** Large enough that a copy is bound by the disk, small beside the lanes. */
@@ -23,7 +23,7 @@ export async function copyRuns(
         await output.write(file, run.offsetBytes, run.bytes)
         continue
       }
-      const lengthBytes = run.from.kind === 'file' ? run.from.lengthBytes : run.from.bytes.byteLength
+      const lengthBytes = dataLength(run.from)
       for (let at = 0; at < lengthBytes; at += COPY_BYTES) {
         signal.throwIfAborted()
         buffer ??= new Uint8Array(COPY_BYTES)
@@ -40,7 +40,7 @@ export function copiedBytes(layout: FileLayout): number {
   let total = 0
   for (const { runs } of layout.files) {
     for (const run of runs) {
-      if (run.kind === 'copy') total += run.from.kind === 'file' ? run.from.lengthBytes : run.from.bytes.byteLength
+      if (run.kind === 'copy') total += dataLength(run.from)
     }
   }
   return total

@@ -147,37 +147,56 @@ async function runBatches(
     encoded += bytes
     hooks.progress('encoding', encoded, encodeBytes, tensor)
   }
-  const copying = copyRuns(pass.reader, layout, pass.output, hooks.signal, (bytes) => encodedBytes(bytes, null))
-  // Waited for below; a failure meanwhile must not count as unhandled.
+  // A failing lane must stop the copy too, and nothing may still be writing when the files are closed.
+  const stop = new AbortController()
+  const signal = AbortSignal.any([hooks.signal, stop.signal])
+  const copying = copyRuns(pass.reader, layout, pass.output, signal, (bytes) => encodedBytes(bytes, null))
   copying.catch(() => undefined)
-  for (const batch of batches(works)) {
-    const large = batch.filter((work) => needsStatistics(work, chunkBytes))
-    if (large.length > 0) {
-      await calibrateStatistics({ ...calibrating, onBytes: countRead }, large)
-      lap('calibrate')
+  try {
+    for (const batch of batches(works)) {
+      const large = batch.filter((work) => needsStatistics(work, chunkBytes))
+      if (large.length > 0) {
+        await calibrateStatistics({ ...calibrating, onBytes: countRead }, large)
+        lap('calibrate')
+      }
+      await encodeBatch(pass, lanes, batch, chunkBytes, hooks.signal, encodedBytes)
+      lap('encode')
     }
-    const pieces = cutPieces(batch, chunkBytes, 'encode')
-    for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
-    for (const work of batch) writeScaledParameters(pass.output, work)
-    await runPieces(
-      lanes,
-      pieces,
-      hooks.signal,
-      async (lane, piece) => {
-        await encodePiece(pass, lane, piece)
-        encodedBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
-      },
-      (error) => pass.accumulators.fail(error),
-    )
-    for (const work of batch) finishWork(work)
-    lap('encode')
+    await copying
+  } catch (error) {
+    stop.abort(error)
+    await Promise.allSettled([copying, pass.output.settle()])
+    throw error
   }
-  await copying
   await pass.output.settle()
   lap('encode')
   pass.output.sync()
   lap('finish')
   return { works, facts: findings(works), seconds, bytesRead, bytesWritten: pass.output.bytesWritten }
+}
+
+async function encodeBatch(
+  pass: EncodePass,
+  lanes: Lane[],
+  batch: TensorWork[],
+  chunkBytes: number,
+  signal: AbortSignal,
+  onBytes: (bytes: number, tensor: string | null) => void,
+): Promise<void> {
+  const pieces = cutPieces(batch, chunkBytes, 'encode')
+  for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
+  for (const work of batch) writeScaledParameters(pass.output, work)
+  await runPieces(
+    lanes,
+    pieces,
+    signal,
+    async (lane, piece) => {
+      await encodePiece(pass, lane, piece)
+      onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
+    },
+    (error) => pass.accumulators.fail(error),
+  )
+  for (const work of batch) finishWork(work)
 }
 
 /** Reads of the whole tensor that thresholds cost, for progress. */

@@ -156,8 +156,12 @@ function cutForEncoding(work: TensorWork, chunkElements: number): Cut[] {
 function cutChannels(work: TensorWork, chunkElements: number): Cut[] {
   const { inner, channels } = work.geometry ?? { inner: work.elements, channels: 1 }
   if (inner === 1) {
-    return channels <= chunkElements
-      ? cutRuns(work, channels, chunkElements)
+    // Whole rows; two at a time where a row of 4-bit codes would end inside a byte.
+    const { encode } = work.plan
+    const oddNibbles = encode.kind === 'scaled-int' && encode.bits === 4 && channels % 2 === 1
+    const rows = oddNibbles ? 2 * channels : channels
+    return rows <= chunkElements
+      ? cutRuns(work, rows, chunkElements)
       : cutWithinRows(work, channels, START_ALIGNMENT, chunkElements)
   }
   // One table row for each run of a channel, so short runs bound the piece before the chunk does.

@@ -5,8 +5,8 @@ import type { ComputeDevice, DeviceBuffer } from '../compute/compute-device.ts'
 import { blockWords } from '../kernels/block-codes.ts'
 import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
 
-/** Packed tensors that may be open together: two of the sizes common in models; a larger one is alone. */
-const MAX_OPEN_BYTES = 48 * 1024 * 1024
+/** Packed tensors that may be open together: a few of the sizes common in models; a larger one is alone. */
+const MAX_OPEN_BYTES = 24 * 1024 * 1024
 
 /** Where a tensor's blocks go on the device. */
 export interface BlockTarget {

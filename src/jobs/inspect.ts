@@ -4,7 +4,7 @@
 import { AppError } from '../errors.ts'
 import { openModel, recogniseModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
-import type { ModelReader, SourceFile } from '../tensor/model.ts'
+import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
 import { openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { planJob } from './plan-job.ts'
@@ -17,7 +17,7 @@ export function describeModel(reader: ModelReader): ModelDescription {
     dtype: tensor.dtype,
     shape: tensor.shape,
     elements: elementCount(tensor.shape),
-    bytes: tensor.data.kind === 'file' ? tensor.data.lengthBytes : tensor.data.bytes.byteLength,
+    bytes: dataLength(tensor.data),
     roles: tensor.roles,
     uses: tensor.uses,
     locked: tensor.locked,

@@ -7,15 +7,16 @@ import type { MethodPlan } from '../methods/compression-method.ts'
 import { type AnyMethod, findMethod } from '../methods/index.ts'
 import { outputParts } from '../methods/output-parts.ts'
 import { byteLength, elementCount, isReducedFloat } from '../tensor/dtype.ts'
-import type {
-  EncodePlan,
-  FileLayout,
-  ModelReader,
-  OutputOptions,
-  PrunePlan,
-  SkipReason,
-  TensorInfo,
-  TensorPlan,
+import {
+  dataLength,
+  type EncodePlan,
+  type FileLayout,
+  type ModelReader,
+  type OutputOptions,
+  type PrunePlan,
+  type SkipReason,
+  type TensorInfo,
+  type TensorPlan,
 } from '../tensor/model.ts'
 import type { PlanDocument, PlanRow, ResolvedRecipe } from './protocol.ts'
 import { compileSelect, type Selection } from './select-tensors.ts'
@@ -37,7 +38,7 @@ interface CompiledStep {
 }
 
 /** Resident memory of a worker with a software adapter before any tensor, as measured; see peakMemoryBytes. */
-const WORKER_BASE_BYTES = 170 * 1024 * 1024
+const WORKER_BASE_BYTES = 190 * 1024 * 1024
 /** Lanes of 4 MiB chunks with their outputs and read-back staging. */
 const LANE_BYTES = 3 * 3 * 4 * 1024 * 1024
 
@@ -188,10 +189,7 @@ function keep(tensor: TensorInfo, why: { reason: SkipReason; detail: string }): 
 }
 
 function tensorBytes(tensor: TensorInfo): number {
-  if (tensor.dtype === 'string') {
-    return tensor.data.kind === 'file' ? tensor.data.lengthBytes : tensor.data.bytes.byteLength
-  }
-  return byteLength(tensor.dtype, elementCount(tensor.shape))
+  return tensor.dtype === 'string' ? dataLength(tensor.data) : byteLength(tensor.dtype, elementCount(tensor.shape))
 }
 
 /** One row of the plan as it travels and is shown: TensorPlan without byte locations. */

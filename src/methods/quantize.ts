@@ -60,6 +60,9 @@ export type QuantizeParams = z.output<typeof params>
  */
 export const MAX_TRANSPOSED_PACKED_BYTES = 128 * 1024 * 1024
 
+/** Odd rows of 4-bit codes are written two at a time, and two must fit the smallest chunk (1 MiB, 262144 values). */
+const MAX_ODD_NIBBLE_ROW = 131072
+
 export const quantize: CompressionMethod<QuantizeParams> = {
   id: 'quantize',
   stage: 'encode',
@@ -91,6 +94,16 @@ function planScaled(tensor: TensorInfo, params: QuantizeParams, granularity: 'te
   if (!support.ok) return { kind: 'skip', reason: support.reason, detail: support.detail }
   // Where a use has no channel axis (LSTM, GRU), one scale serves the tensor.
   const axis = granularity === 'channel' ? support.channelAxis : null
+  if (params.bits === 4 && axis === tensor.shape.length - 1) {
+    const channels = tensor.shape[axis] ?? 1
+    if (channels % 2 === 1 && channels > MAX_ODD_NIBBLE_ROW) {
+      return {
+        kind: 'skip',
+        reason: 'too_large_for_device',
+        detail: `rows of ${channels} 4-bit codes end inside a byte, the limit for such rows is ${MAX_ODD_NIBBLE_ROW}`,
+      }
+    }
+  }
   const scheme = params.symmetric ? 'symmetric' : 'asymmetric'
   const sharing = axis === null ? 'one scale' : `one scale per index of axis ${axis}`
   return {

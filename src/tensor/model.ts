@@ -14,7 +14,13 @@ export interface SourceFile {
 /** Where the little-endian, C-order bytes of a tensor are. `file` indexes ModelReader.files. Inline bytes are small or decoded ones. */
 export type TensorData =
   | { kind: 'file'; file: number; offsetBytes: number; lengthBytes: number }
-  | { kind: 'inline'; bytes: Uint8Array }
+  /** `lengthBytes` is there where `bytes` is decoded anew on each access, so that asking for the length costs nothing. */
+  | { kind: 'inline'; bytes: Uint8Array; lengthBytes?: number }
+
+/** Bytes of the tensor, without decoding any. */
+export function dataLength(data: TensorData): number {
+  return data.kind === 'file' ? data.lengthBytes : (data.lengthBytes ?? data.bytes.length)
+}
 
 /** Where a weight is used, in terms that decide how it may be compressed. `matrix`: a rank-2 tensor of a graph-less format. */
 export type WeightRole =

@@ -193,3 +193,32 @@ test('progress counts bytes up to the total in every stage', async () => {
     for (const [i, { doneBytes }] of own.entries()) assert.ok(doneBytes >= (own[i - 1]?.doneBytes ?? 0), stage)
   }
 })
+
+testOnDevices('odd rows of 4-bit codes larger than a chunk keep their nibbles', async (device) => {
+  const values = weights(901 * 21)
+  const model = () => memoryModel([{ name: 'w', shape: [901, 21], values, axis: 1 }])
+  const recipe = { steps: [{ method: 'quantize', bits: 4, granularity: 'channel' }] }
+  const expected = await compressInMemory(model(), recipe, device)
+  const found = await compressInMemory(model(), recipe, withTuning(device, { chunkBytes: CHUNK_BYTES, lanes: 2 }))
+  assert.deepEqual(found.bytes, expected.bytes)
+})
+
+testOnDevices('the charts of the largest tensors count every value before and after', async (device) => {
+  const tensors = (): MemoryTensor[] => [
+    { name: 'rows', shape: [64, 96], values: weights(6144, 1) },
+    { name: 'columns', shape: [96, 64], values: weights(6144, 2), axis: 1 },
+  ]
+  for (const recipe of ['int8', 'int8-dynamic', 'int4', 'int4-asym-b128', 'fp16', 'bf16', 'prune-50', 'deadzone-8']) {
+    const { result } = await compressInMemory(memoryModel(tensors()), recipe, device, { measure: true })
+    for (const { name, histogram, measure } of result.tensors) {
+      assert.ok(histogram?.after, `${recipe} ${name}`)
+      assert.equal(histogram.before.length, 121)
+      const total = (counts: number[]) => counts.reduce((sum, count) => sum + count, 0)
+      assert.equal(total(histogram.before), 6144)
+      assert.equal(total(histogram.after), 6144)
+      // the bin that holds 0 has at least the zeros that the compare kernel counted
+      const zeroBin = Math.floor((-histogram.from / (histogram.to - histogram.from)) * 121)
+      assert.ok((histogram.after[zeroBin] ?? 0) >= Math.round((measure?.zerosAfter ?? 0) * 6144), `${recipe} ${name}`)
+    }
+  }
+})
