@@ -1,7 +1,7 @@
 // Recognises what a file is from its first bytes: which model format should open it, and, when none should, what it looks
 // like instead, so that the error helps. Entry functions: detectFormat (needs the list of formats) and describeContent.
 
-import { open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { AppError } from '../errors.ts'
 import type { ModelFormat, SourceFile } from '../tensor/model.ts'
 
@@ -62,10 +62,16 @@ export function describeContent(head: Uint8Array): string | null {
 
 /** Reads up to HEAD_BYTES from the start of a file. Throws not_found or store_failed when it cannot be opened. */
 export async function readHead(file: SourceFile): Promise<Uint8Array> {
-  const handle = await open(file.path, 'r').catch((error: NodeJS.ErrnoException) => {
+  const cannotOpen = (error: NodeJS.ErrnoException): never => {
     const code = error.code === 'ENOENT' ? 'not_found' : 'store_failed'
     throw new AppError(code, `"${file.name}" cannot be opened: ${error.code ?? error.message}`, { file: file.name })
-  })
+  }
+  // Asked first: opening a pipe would wait for its other end.
+  const { isFile } = await stat(file.path).then((found) => ({ isFile: found.isFile() }), cannotOpen)
+  if (!isFile) {
+    throw new AppError('format_unrecognised', `"${file.name}" is not a regular file`, { file: file.name })
+  }
+  const handle = await open(file.path, 'r').catch(cannotOpen)
   try {
     const head = new Uint8Array(HEAD_BYTES)
     const { bytesRead } = await handle.read(head, 0, HEAD_BYTES, 0).catch((error: NodeJS.ErrnoException) => {

@@ -2,7 +2,7 @@
 // Entry: openOnnx, onnxCompanions. Holds open files and the encoded structure, never tensor bytes.
 
 import type { FileHandle } from 'node:fs/promises'
-import { lstat, open } from 'node:fs/promises'
+import { lstat, open, stat } from 'node:fs/promises'
 import { AppError } from '../../errors.ts'
 import type {
   FileLayout,
@@ -75,17 +75,15 @@ async function openFile(file: SourceFile, isMain: boolean): Promise<{ handle: Fi
         file: file.name,
       })
     }
-    const handle = await open(file.path, 'r')
-    const stat = await handle.stat()
-    if (stat.isFile()) return { handle, sizeBytes: stat.size }
-    await handle.close()
-    throw new AppError(
-      isMain ? 'format_unrecognised' : 'external_data_invalid',
-      `"${file.name}" is not a regular file`,
-      {
-        file: file.name,
-      },
-    )
+    const found = await stat(file.path)
+    if (!found.isFile()) {
+      throw new AppError(
+        isMain ? 'format_unrecognised' : 'external_data_invalid',
+        `"${file.name}" is not a regular file`,
+        { file: file.name },
+      )
+    }
+    return { handle: await open(file.path, 'r'), sizeBytes: found.size }
   } catch (error) {
     if (error instanceof AppError) throw error
     const code = (error as NodeJS.ErrnoException).code

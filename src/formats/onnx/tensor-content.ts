@@ -12,6 +12,9 @@ import { dtypeFromOnnx, TENSOR_FIELD, typedFieldOf } from './tensor-types.ts'
 /** More dimensions than any operator or array library takes (NumPy: 64). */
 export const MAX_TENSOR_RANK = 64
 
+/** Variable-length numbers are decoded whole, at some 20 million a second: integer and 16-bit tensors of old exporters. */
+export const MAX_DECODED_BYTES = 64 * 1024 * 1024
+
 export interface TensorContent {
   dtype: DType
   shape: number[]
@@ -25,9 +28,11 @@ export type ReadPayload = (data: TensorData) => Uint8Array
 /** Elements of a typed field, turned into bytes when first asked for and not kept. */
 class EncodedElements {
   readonly kind = 'inline'
+  readonly lengthBytes: number
   readonly #decode: () => Uint8Array
 
-  constructor(decode: () => Uint8Array) {
+  constructor(lengthBytes: number, decode: () => Uint8Array) {
+    this.lengthBytes = lengthBytes
     this.#decode = decode
   }
 
@@ -114,10 +119,10 @@ export function tensorContent(tensor: TensorProto, payloads: readonly Payload[],
     source.field === TENSOR_FIELD.doubleData
   if (!isBytes) {
     const varints = payload
-      ? () => decodeVarints(tensor, read(payload.data), dtype, elements)
+      ? () => decodeVarints(tensor, payload, read, dtype, elements)
       : () => packNumbers(tensor, structureNumbers(tensor), dtype, elements)
     if (!payload) varints()
-    return { dtype, shape, elements, data: new EncodedElements(varints) }
+    return { dtype, shape, elements, data: new EncodedElements(lengthBytes, varints) }
   }
   const found = payload ? payload.lengthBytes : tensor.rawData.length
   if (found !== lengthBytes) {
@@ -174,14 +179,33 @@ function packNumbers(
 }
 
 /** Unpacks a packed varint field that was too long for the structure. */
-function decodeVarints(tensor: TensorProto, encoded: Uint8Array, dtype: DType, elements: number): Uint8Array {
+function decodeVarints(
+  tensor: TensorProto,
+  payload: Payload & { kind: 'data' },
+  read: ReadPayload,
+  dtype: DType,
+  elements: number,
+): Uint8Array {
+  if (payload.lengthBytes > MAX_DECODED_BYTES) {
+    throw new AppError(
+      'limit_exceeded',
+      `tensor "${tensor.name}" has ${payload.lengthBytes} bytes of variable-length numbers; at most ` +
+        `${MAX_DECODED_BYTES} are decoded. Store it as raw_data`,
+      {
+        tensor: tensor.name,
+        limit: 'MAX_DECODED_BYTES',
+        allowed: MAX_DECODED_BYTES,
+        requested: payload.lengthBytes,
+      },
+    )
+  }
   const expected = numberCount(dtype, elements)
   const bytes = new Uint8Array(byteLength(dtype, elements))
   const write = numberWriter(bytes, dtype)
   let count = 0
   let value = 0n
   let shift = 0n
-  for (const byte of encoded) {
+  for (const byte of read(payload.data)) {
     value |= BigInt(byte & 0x7f) << shift
     shift += 7n
     if (byte >= 0x80) {

@@ -122,6 +122,7 @@ function constantContent(node: NodeProto, payloads: readonly Payload[], read: Re
     // Decoded when read: a view of the attribute, not a copy of it.
     const data: TensorData = {
       kind: 'inline',
+      lengthBytes: list.length * 4,
       get bytes() {
         return new Uint8Array(Float32Array.from(list).buffer)
       },
