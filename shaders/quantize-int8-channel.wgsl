@@ -1,9 +1,9 @@
 // quantize-int8 where the slot of chunk element i is its channel ((first_element + i) / inner) % channels.
 // values: f32 as bits; slots: 2 vec4 a slot as in quantize-int8.wgsl; out: code i in byte i, 0 behind the end; params last.
-// Three ways through a chunk, all for any number of invocations T that is at least ceil(channels / 4) when inner is 1:
+// Three ways through a chunk, all for any number of invocations that is at least ceil(channels / 4) when inner is 1:
 //   columns (inner 1, channels and first_element multiples of 4): an invocation keeps 4 columns and their slots in registers;
-//   rows    (inner and first_element multiples of 4): vec4s g, g + T, ..., one slot each; neither divides inside the loop;
-//   any     otherwise: vec4s g, g + T, ..., a slot for each element.
+//   rows    (inner and first_element multiples of 4): a slot a vec4, read again only where the channel changes;
+//   any     otherwise: a slot for each element.
 
 struct Params { elements: u32, inner: u32, channels: u32, first_element: u32 }
 
@@ -114,30 +114,51 @@ fn main(
     return;
   }
 
-  // position of the vec4's first element in the channel pattern, and what T vec4s add to it
-  let position = params.first_element + invocation * 4u;
+  // 8 invocations share a run of neighbouring vec4s and take them in turn
+  let each = (count + invocations - 1u) / invocations;
+  let run = (invocation / 8u) * 8u * each;
+  let first = run + invocation % 8u;
+  let end = min(count, run + 8u * each);
+  // position of the vec4's first element in the channel pattern, and what 8 vec4s add to it
+  let position = params.first_element + first * 4u;
   var inside = position % params.inner;
   var channel = (position / params.inner) % params.channels;
-  let step_inside = (invocations * 4u) % params.inner;
-  let step_channel = ((invocations * 4u) / params.inner) % params.channels;
-  let by_rows = aligned && params.inner % 4u == 0u;
-  for (var v = invocation; v < count; v += invocations) {
-    if (by_rows) {
-      write_codes(v, slot_of(channel));
-    } else {
-      var channels = vec4u(channel);
-      var at = inside;
-      for (var c = 1u; c < 4u; c++) {
-        at++;
-        if (at == params.inner) {
-          at = 0u;
-          channels[c] = select(channels[c - 1u] + 1u, 0u, channels[c - 1u] + 1u == params.channels);
-        } else {
-          channels[c] = channels[c - 1u];
-        }
+  let step_inside = 32u % params.inner;
+  let step_channel = (32u / params.inner) % params.channels;
+  if (aligned && params.inner % 4u == 0u) {
+    var slot = slot_of(channel);
+    var slot_channel = channel;
+    for (var v = first; v < end; v += 8u) {
+      if (channel != slot_channel) {
+        slot = slot_of(channel);
+        slot_channel = channel;
       }
-      write_codes(v, slots_of(channels));
+      write_codes(v, slot);
+      inside += step_inside;
+      channel += step_channel;
+      if (inside >= params.inner) {
+        inside -= params.inner;
+        channel++;
+      }
+      if (channel >= params.channels) {
+        channel -= params.channels;
+      }
     }
+    return;
+  }
+  for (var v = first; v < end; v += 8u) {
+    var channels = vec4u(channel);
+    var at = inside;
+    for (var c = 1u; c < 4u; c++) {
+      at++;
+      if (at == params.inner) {
+        at = 0u;
+        channels[c] = select(channels[c - 1u] + 1u, 0u, channels[c - 1u] + 1u == params.channels);
+      } else {
+        channels[c] = channels[c - 1u];
+      }
+    }
+    write_codes(v, slots_of(channels));
     inside += step_inside;
     channel += step_channel;
     if (inside >= params.inner) {
