@@ -2,6 +2,7 @@
 // one at a time in order of arrival; `cancel` reaches the running or a waiting one at once. While a request runs, its last
 // progress is repeated every second, which is the heartbeat that the parent watches. The child ends when its channel closes.
 
+import { flushCompileCache } from 'node:module'
 import { AppError } from '../errors.ts'
 import type { ChildReply, ChildRequest, Progress } from './protocol.ts'
 
@@ -33,6 +34,8 @@ export function send(reply: ChildReply): void {
  * ready; messages that arrived earlier wait in the channel.
  */
 export function serveChild(handler: RequestHandler, close: () => Promise<void>): void {
+  // The parent may end this process with a signal, and Node writes its compile cache only at an orderly exit.
+  setImmediate(flushCompileCache)
   const waiting: Entry[] = []
   let running: Entry | null = null
 
@@ -60,6 +63,10 @@ export function serveChild(handler: RequestHandler, close: () => Promise<void>):
       send({ id: message.target, type: 'failed', error: reason.toObject() })
     }
   })
+
+  // A terminal sends Ctrl-C, and a service manager its stop signal, to every process of the group. When this one ends is for
+  // the parent to say: it may want the running request finished first.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 
   process.on('disconnect', () => {
     running?.abort.abort(new AppError('cancelled', 'the parent process is gone'))

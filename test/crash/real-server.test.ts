@@ -79,7 +79,9 @@ test('SIGTERM in mid-job: the job in work finishes, the server exits 0 and leave
   const { id } = await startJob(server.url)
   await reach(server.url, id, ['running'])
   const children = descendants(server.process.pid!)
+  // As a service manager does: the signal goes to every process of the group.
   server.process.kill('SIGTERM')
+  for (const pid of children) process.kill(pid, 'SIGTERM')
   await sleep(50)
   const refused = await fetch(`${server.url}/v1/jobs`, {
     method: 'POST',
