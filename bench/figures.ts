@@ -1,6 +1,18 @@
 // What a benchmark run collects: rows of the table, and the small helpers that every row uses.
 
 import { readFileSync } from 'node:fs'
+import type { DeviceInfo } from '../src/compute/compute-device.ts'
+import type { Versions } from '../src/validate/report.ts'
+
+/** bench/results/bench-ADAPTER.json. */
+export interface BenchDocument {
+  measuredAt: string
+  machine: { cpu: string; cores: number; memoryBytes: number; system: string }
+  device: DeviceInfo
+  versions: Versions & { python: Record<string, string> }
+  settings: { sizes: number[]; runs: number; groups: string[]; uploadBytes: number }
+  figures: (Figure & { met: boolean | null })[]
+}
 
 /** One line of the table. `value` is what is judged against `goal`. */
 export interface Figure {
@@ -34,6 +46,21 @@ export function median(values: readonly number[]): number {
 export function met({ value, goal }: Figure): boolean | null {
   if (goal === null) return null
   return 'atLeast' in goal ? value >= goal.atLeast : value <= goal.atMost
+}
+
+export function showValue({ value, unit }: Figure): string {
+  if (unit === 'ratio') return value.toFixed(2)
+  return unit === 'MiB' ? `${value} MiB` : `${value.toFixed(value < 10 ? 2 : 0)} ${unit}`
+}
+
+export function showGoal({ goal, unit }: Figure): string {
+  if (goal === null) return ''
+  return 'atLeast' in goal ? `>= ${goal.atLeast}` : `<= ${goal.atMost}${unit === 'ratio' ? '' : ` ${unit}`}`
+}
+
+export function showMet(figure: Figure): string {
+  const answer = met(figure)
+  return answer === null ? '' : answer ? 'yes' : 'NO'
 }
 
 /** A field of /proc/PID/status in bytes; null off Linux or when the process has gone. VmHWM: peak resident; VmRSS: now. */

@@ -30,7 +30,7 @@ import { channelWorkgroups, quantizeInt8Channel } from '../src/kernels/quantize-
 import { segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
 import { statistics } from '../src/kernels/statistics.ts'
 import {
-  DEFAULT_ROWS_PER_ITEM,
+  rowsPerItem(rows, COLUMNS),
   statisticsColumns,
   statisticsColumnsWorkgroups,
 } from '../src/kernels/statistics-columns.ts'
@@ -206,8 +206,8 @@ const cases: Case[] = [
     label: 'statistics-columns',
     kernel: statisticsColumns,
     buffers: [values, stats],
-    params: [rows, COLUMNS, 0, DEFAULT_ROWS_PER_ITEM],
-    workgroups: statisticsColumnsWorkgroups(rows, COLUMNS, DEFAULT_ROWS_PER_ITEM),
+    params: [rows, COLUMNS, 0, rowsPerItem(rows, COLUMNS)],
+    workgroups: statisticsColumnsWorkgroups(rows, COLUMNS, rowsPerItem(rows, COLUMNS)),
     readBytes: bytes,
     writtenBytes: 0,
   },

@@ -14,7 +14,7 @@ import type { DeviceInfo } from '../src/compute/compute-device.ts'
 import { createGpuWorker } from '../src/jobs/worker-pool.ts'
 import { readVersions } from '../src/validate/versions.ts'
 import { onnxRows, safetensorsRows } from './compression-rows.ts'
-import { type BenchContext, type Figure, met } from './figures.ts'
+import { type BenchContext, type BenchDocument, type Figure, met, showGoal, showMet, showValue } from './figures.ts'
 import { serverRows } from './server-rows.ts'
 
 const GROUPS = ['safetensors', 'onnx', 'server', 'kernels']
@@ -98,28 +98,18 @@ function kernelRows(): void {
   spawnSync(process.execPath, [script, '--device', options.device, '--json'], { stdio: 'inherit' })
 }
 
-function show(value: number, unit: Figure['unit']): string {
-  if (unit === 'MiB') return `${value} MiB`
-  return unit === 'ratio' ? value.toFixed(2) : `${value.toFixed(value < 10 ? 2 : 0)} ${unit}`
-}
-
-function goalText({ goal, unit }: Figure): string {
-  if (goal === null) return ''
-  return 'atLeast' in goal ? `>= ${goal.atLeast}` : `<= ${goal.atMost}${unit === 'ratio' ? '' : ` ${unit}`}`
-}
-
 function line(figure: Figure): string {
-  const goal = goalText(figure)
-  return `${show(figure.value, figure.unit)}${goal ? ` (goal ${goal})` : ''} ${figure.name}: ${figure.measured}`
+  const goal = showGoal(figure)
+  return `${showValue(figure)}${goal ? ` (goal ${goal})` : ''} ${figure.name}: ${figure.measured}`
 }
 
 function printTable(device: DeviceInfo): void {
   const rows = figures.map((figure) => [
     figure.name,
     figure.measured,
-    show(figure.value, figure.unit),
-    goalText(figure),
-    { true: 'yes', false: 'NO', null: '' }[String(met(figure)) as 'true' | 'false' | 'null'],
+    showValue(figure),
+    showGoal(figure),
+    showMet(figure),
   ])
   const table = [['figure', 'measured', 'value', 'goal', 'met'], ...rows]
   const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)))
@@ -149,7 +139,7 @@ function writeJson(device: DeviceInfo): void {
     memoryBytes: totalmem(),
     system: `${platform()} ${release()}`,
   }
-  const document = {
+  const document: BenchDocument = {
     measuredAt: new Date().toISOString(),
     machine,
     device,
