@@ -3,7 +3,7 @@
 
 import type { Command, DeviceBuffer } from '../compute/compute-device.ts'
 import { MOMENT_WORDS, STATISTICS_WORDS, statistics } from '../kernels/statistics.ts'
-import { DEFAULT_ROWS_PER_ITEM, statisticsColumns, statisticsColumnsWorkgroups } from '../kernels/statistics-columns.ts'
+import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../kernels/statistics-columns.ts'
 import { clear, type Lane, run } from './lane.ts'
 import type { Piece, Span } from './pieces.ts'
 import { channelTable } from './segment-tables.ts'
@@ -78,12 +78,13 @@ export function statisticsCommands(lane: Lane, windows: ChannelWindow[], slots: 
     if (inner > 1) continue
     const rows = span.count >= channels ? Math.floor(span.count / channels) : 1
     const cols = rows === 1 ? span.count : channels
+    const rowsEach = rowsPerItem(rows, cols)
     commands.push(
       run(
         statisticsColumns,
         [{ buffer: lane.values, offsetBytes: span.start * 4, sizeBytes: span.count * 4 }, stats],
-        Uint32Array.of(rows, cols, slotBase + (rows === 1 ? firstElement % channels : 0), DEFAULT_ROWS_PER_ITEM),
-        statisticsColumnsWorkgroups(rows, cols, DEFAULT_ROWS_PER_ITEM),
+        Uint32Array.of(rows, cols, slotBase + (rows === 1 ? firstElement % channels : 0), rowsEach),
+        statisticsColumnsWorkgroups(rows, cols, rowsEach),
         span.count * 4,
       ),
     )

@@ -7,11 +7,23 @@ import type { Kernel } from '../compute/compute-device.ts'
 import { invocationCount, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
 import { addToStatistics, STATISTICS_WORDS } from './statistics.ts'
 
-/** Rows an invocation takes unless the caller knows better: enough to hide its atomics, few enough to fill a GPU. */
-export const DEFAULT_ROWS_PER_ITEM = 64
+/** A software adapter's chunk: there, few invocations are best, as each pays for its atomics. */
+const SMALL_CHUNK_ELEMENTS = 2 ** 21
+const ROWS_OF_SMALL_CHUNK = 256
+/** Large chunks come from discrete GPUs, which need many invocations to be busy. */
+const ROWS_OF_LARGE_CHUNK = 64
+/** Invocations below which the cores of a software adapter are not all busy. */
+const LEAST_INVOCATIONS = 512
 
-export function statisticsColumnsWorkgroups(rows: number, cols: number, rowsPerItem: number): Workgroups {
-  return workgroupsFor(Math.ceil(cols / 4) * Math.ceil(rows / rowsPerItem))
+/** Rows that an invocation takes of a [rows, cols] chunk. Results never depend on it. */
+export function rowsPerItem(rows: number, cols: number): number {
+  const most = rows * cols <= SMALL_CHUNK_ELEMENTS ? ROWS_OF_SMALL_CHUNK : ROWS_OF_LARGE_CHUNK
+  const busy = Math.ceil((rows * Math.ceil(cols / 4)) / LEAST_INVOCATIONS)
+  return Math.max(1, Math.min(most, busy))
+}
+
+export function statisticsColumnsWorkgroups(rows: number, cols: number, rowsEach: number): Workgroups {
+  return workgroupsFor(Math.ceil(cols / 4) * Math.ceil(rows / rowsEach))
 }
 
 export const statisticsColumns: Kernel = {
@@ -21,9 +33,9 @@ export const statisticsColumns: Kernel = {
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {
     const [values, stats] = buffers as [Uint32Array, Uint32Array]
-    const [rows, cols, slotBase, rowsPerItem] = params as unknown as [number, number, number, number]
+    const [rows, cols, slotBase, rowsEach] = params as unknown as [number, number, number, number]
     const items = Math.floor(invocationCount(workgroups) / Math.ceil(cols / 4))
-    const reachedRows = Math.min(rows, items * rowsPerItem)
+    const reachedRows = Math.min(rows, items * rowsEach)
     for (let row = 0; row < reachedRows; row++) {
       for (let col = 0; col < cols; col++) {
         addToStatistics(stats, (slotBase + col) * STATISTICS_WORDS, values[row * cols + col]!)
