@@ -29,7 +29,7 @@ const MAX_LATENCY_RUNS = 1000
 const TURNS = 5
 
 /** Above this the original is measured alone and closed before the artifact is loaded: two such models may not fit. */
-const MAX_RSS_TO_KEEP_BOTH_BYTES = 2 ** 30
+const DEFAULT_KEEP_BOTH_BYTES = 2 ** 30
 
 export interface ValidateOptions {
   signal?: AbortSignal | undefined
@@ -39,6 +39,8 @@ export interface ValidateOptions {
   timeoutMs?: number | undefined
   /** Parent folder for the private temporary folder; default: the system's. */
   tempDir?: string | undefined
+  /** Resident bytes of the original up to which it stays loaded beside the artifact, so that latency runs alternate. */
+  keepBothBytes?: number | undefined
   /** Program of the inference child; another one only in tests. */
   childEntryPath?: string | undefined
 }
@@ -60,6 +62,7 @@ export async function validateArtifact(spec: ValidateSpec, options: ValidateOpti
 class ValidationContext {
   readonly spec: ValidateSpec
   readonly timeoutMs: number
+  readonly keepBothBytes: number
   readonly startedMs = performance.now()
   readonly #options: ValidateOptions
   readonly #children: InferenceChild[] = []
@@ -69,6 +72,7 @@ class ValidationContext {
     this.spec = spec
     this.#options = options
     this.timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
+    this.keepBothBytes = options.keepBothBytes ?? DEFAULT_KEEP_BOTH_BYTES
   }
 
   startChild(label: 'original' | 'artifact'): InferenceChild {
@@ -121,7 +125,7 @@ async function runBoth(context: ValidationContext): Promise<RunValidation> {
   const startOriginal = performance.now()
   const original = new ModelProcess(context, 'original')
   await original.run(source, beforePath, null, (share) => context.tell(SHARE.original * share))
-  const together = original.ran.rssBytes <= MAX_RSS_TO_KEEP_BOTH_BYTES
+  const together = original.ran.rssBytes <= context.keepBothBytes
   const alone = together ? null : await measureAlone(original, spec.latencyRuns)
   const originalSeconds = context.secondsSince(startOriginal)
 

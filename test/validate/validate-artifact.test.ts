@@ -94,6 +94,14 @@ test('reports size, load time, latency, memory, settings and environment of both
   assert.equal(result.outputs[0]?.identical, true)
 })
 
+test('measures a large original alone, before the artifact is loaded, with the same outputs', async (t) => {
+  const [model] = writeFiles(tempFolder(t), { 'a.onnx': linearModel(identityWeights()) })
+  const result = await validateRun(validateSpec(model!.path, model!.path), { keepBothBytes: 0 })
+  assert.equal(result.latencyInterleaved, false)
+  assert.ok(result.original.latency.runs > 5 && result.original.peakRssBytes > 0)
+  assert.equal(result.outputs[0]?.identical, true)
+})
+
 test('uses six seeded synthetic inputs without a dataset, says so, and repeats them', async (t) => {
   const [original, artifact] = writeFiles(tempFolder(t), {
     'a.onnx': linearModel(identityWeights()),
