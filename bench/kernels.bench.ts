@@ -27,18 +27,13 @@ import {
 } from '../src/kernels/quantize-block-transpose.ts'
 import { INT8_SLOT_WORDS, quantizeInt8, writeInt8Slot } from '../src/kernels/quantize-int8.ts'
 import { channelWorkgroups, quantizeInt8Channel } from '../src/kernels/quantize-int8-channel.ts'
-import { segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
+import { lanesForSegments, segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
 import { statistics } from '../src/kernels/statistics.ts'
-import {
-  rowsPerItem(rows, COLUMNS),
-  statisticsColumns,
-  statisticsColumnsWorkgroups,
-} from '../src/kernels/statistics-columns.ts'
+import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../src/kernels/statistics-columns.ts'
 
 const MIB = 2 ** 20
 /** Columns of the matrix that column and transposing kernels see; a common hidden size. */
 const COLUMNS = 4096
-const SEGMENT_LANES = 64
 const ELEMENTS_PER_INVOCATION = 256
 
 const { values: options } = parseArgs({
@@ -104,6 +99,7 @@ function weights(): Float32Array {
 const values = upload('values', weights())
 const segmentElements = device.tuning.segmentElements
 const segmentCount = Math.ceil(elements / segmentElements)
+const segmentLanes = lanesForSegments(segmentCount, segmentElements, device.info.software)
 const table = new Uint32Array(segmentCount * 4)
 const blockTable = new Uint32Array(segmentCount * 4)
 for (let row = 0; row < segmentCount; row++) {
@@ -114,7 +110,7 @@ for (let row = 0; row < segmentCount; row++) {
 }
 const segments = upload('segments', table)
 const blockSegments = upload('block segments', blockTable)
-const segmented = segmentWorkgroups(segmentCount, SEGMENT_LANES)
+const segmented = segmentWorkgroups(segmentCount, segmentLanes)
 const slots = new Uint32Array(COLUMNS * INT8_SLOT_WORDS)
 const compareSlots = new Uint32Array(COLUMNS * 4)
 for (let slot = 0; slot < COLUMNS; slot++) {
@@ -138,7 +134,7 @@ const stats = device.createBuffer('stats', COLUMNS * 32)
 const out = device.createBuffer('out', bytes)
 const counts = device.createBuffer('counts', HISTOGRAM_BINS * 4)
 const invocations = Math.ceil(elements / ELEMENTS_PER_INVOCATION)
-const sums = device.createBuffer('sums', Math.max(invocations, segmentCount * SEGMENT_LANES) * 16)
+const sums = device.createBuffer('sums', Math.max(invocations, segmentCount * segmentLanes) * 16)
 const scales = device.createBuffer('scales', (elements / 16) * 4)
 const zeroPoints = device.createBuffer('zero points', (elements / 16) * 4)
 const flags = device.createBuffer('flags', 64)
@@ -181,7 +177,7 @@ function block(kernel: Kernel, bits: number, blockSize: number, asymmetric: numb
     label: `${kernel.name} (${detail})`,
     kernel,
     buffers: [values, blockSegments, ...blockOut],
-    params: [segmentCount, SEGMENT_LANES, bits, blockSize, asymmetric, shrinkCount, 0, 0],
+    params: [segmentCount, segmentLanes, bits, blockSize, asymmetric, shrinkCount, 0, 0],
     workgroups: segmented,
     readBytes: bytes,
     writtenBytes: (bytes * bits) / 32 + (elements / blockSize) * 8,
@@ -193,7 +189,7 @@ function perSegment(label: string, kernel: Kernel, buffers: BufferSlice[], writt
     label,
     kernel,
     buffers,
-    params: [segmentCount, SEGMENT_LANES, ...extra],
+    params: [segmentCount, segmentLanes, ...extra],
     workgroups: segmented,
     readBytes: bytes,
     writtenBytes: written,

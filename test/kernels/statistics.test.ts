@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { floatBits } from '../../src/kernels/float-bits.ts'
 import { lanesForLength, lanesForSegments, segmentWorkgroups } from '../../src/kernels/segments.ts'
 import { readStatistics, STATISTICS_WORDS, statistics, sumMoments } from '../../src/kernels/statistics.ts'
-import { statisticsColumns, statisticsColumnsWorkgroups } from '../../src/kernels/statistics-columns.ts'
+import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../../src/kernels/statistics-columns.ts'
 import { segmentTable, wordsOf } from '../support/float-words.ts'
 import { runKernel } from '../support/run-kernel.ts'
 import { testOnDevices } from '../support/with-device.ts'
@@ -126,6 +126,16 @@ test('a software adapter gets as few lanes as still fill its cores', () => {
   // too short for 64 lanes, too few for 1
   assert.equal(lanesForSegments(16, 200, true), 8)
   assert.equal(lanesForSegments(1024, 4096, false), 64)
+})
+
+test('column chunks give every core work, and invocations of small chunks many rows', () => {
+  assert.equal(rowsPerItem(256, 4096), 256)
+  assert.equal(rowsPerItem(2048, 4096), 64)
+  // 64 quads: 4096 rows in items of 512 would leave 512 invocations, 256 gives 1024
+  assert.equal(rowsPerItem(4096, 256), 256)
+  // one quad: 512 items of 2 rows
+  assert.equal(rowsPerItem(1024, 4), 2)
+  assert.equal(rowsPerItem(1, 3), 1)
 })
 
 test('a dispatch beyond 65535 workgroups takes a second dimension', () => {
