@@ -248,7 +248,7 @@ test('Ctrl-C in mid-job exits with 130 and leaves nothing', async (context) => {
   run.child.kill('SIGINT')
   const result = await run.result
   assert.equal(result.status, 130, result.stderr)
-  assert(Date.now() - signalled < 3000, 'took longer than three seconds')
+  assert(Date.now() - signalled < 5000, 'took longer than five seconds')
   assert.match(result.stderr, /interrupted; nothing was written \[cancelled\]/)
   assert.deepEqual(readdirSync(out), ['big.safetensors'])
 })

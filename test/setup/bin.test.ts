@@ -63,7 +63,7 @@ function isAlive(pid: number): boolean {
 }
 
 async function until(what: string, done: () => boolean): Promise<void> {
-  const deadline = Date.now() + 20_000
+  const deadline = Date.now() + 60_000
   while (!done()) {
     assert(Date.now() < deadline, `still not: ${what}`)
     await sleep(50)

