@@ -1,7 +1,7 @@
 """Judges a compressed safetensors file against its original, with the library's own reader and an independent dequantizer.
 
-Usage: check_safetensors.py ORIGINAL ARTIFACT [--library]
-Prints one JSON object: for every tensor of the original how it is stored, whether its bytes are equal, the largest error in
+Usage: check_safetensors.py [--library] ORIGINAL ARTIFACT [ARTIFACT ...]
+Prints one JSON object an artifact: for every tensor of the original how it is stored, whether its bytes are equal, the largest error in
 units of its scale, and the fraction of zeros; the parsed quantization_config; and with --library what compressed-tensors makes of
 the packed weights.
 """
@@ -82,9 +82,8 @@ def with_library(tensors, config, original):
     return found
 
 
-def main():
-    original, _, original_header = read(sys.argv[1])
-    tensors, metadata, header = read(sys.argv[2])
+def judge(original, original_header, path, ask_library):
+    tensors, metadata, header = read(path)
     config = json.loads(metadata.get("quantization_config", "null"))
     groups = {}
     if config and config["quant_method"] == "compressed-tensors":
@@ -112,8 +111,14 @@ def main():
             row["max_relative_error"] = float((error / np.maximum(np.abs(weight), 1e-30)).max())
             row["zeros"] = float(np.mean(values == 0))
         report[name] = row
-    library = with_library(tensors, config, original) if groups and "--library" in sys.argv else None
-    print(json.dumps({"tensors": report, "config": config, "compressed_tensors": library}))
+    library = with_library(tensors, config, original) if groups and ask_library else None
+    return {"tensors": report, "config": config, "compressed_tensors": library}
+
+
+def main():
+    paths = [argument for argument in sys.argv[1:] if argument != "--library"]
+    original, _, original_header = read(paths[0])
+    print(json.dumps([judge(original, original_header, path, "--library" in sys.argv) for path in paths[1:]]))
 
 
 main()

@@ -52,13 +52,22 @@ function writeModel(t: TestContext): string {
   return path
 }
 
-function judge(t: TestContext, recipe: string, ...options: string[]): Judgement {
+/** Compresses by each recipe and asks Python about all artifacts at once: its imports take longest. */
+function judgeAll(t: TestContext, recipes: readonly string[], ...options: string[]): Judgement[] {
   const model = writeModel(t)
-  const output = join(tempFolder(t), 'out.safetensors')
-  compressWithCli(model, recipe, output)
-  const judgement = runPython('check_safetensors.py', model, output, ...options) as Judgement
-  for (const name of ['layer.proj.bias', 'half', 'steps']) assert.equal(judgement.tensors[name]?.identical, true, name)
-  return judgement
+  const artifacts = recipes.map((recipe, i) => {
+    const output = join(tempFolder(t), `out${i}.safetensors`)
+    compressWithCli(model, recipe, output)
+    return output
+  })
+  const judgements = runPython('check_safetensors.py', ...options, model, ...artifacts) as Judgement[]
+  for (const { tensors } of judgements)
+    for (const name of ['layer.proj.bias', 'half', 'steps']) assert.equal(tensors[name]?.identical, true, name)
+  return judgements
+}
+
+function judge(t: TestContext, recipe: string): Judgement {
+  return judgeAll(t, [recipe])[0]!
 }
 
 const stored = ({ tensors }: Judgement) =>
@@ -89,20 +98,58 @@ for (const [recipe, bound] of [
       assert.ok(judgement.tensors[name]!.max_error_in_scales! <= bound, name)
     assert.equal(judgement.config?.quant_method, 'compressed-tensors')
   })
+}
 
-  test(`${recipe}: compressed-tensors reads the config and unpacks the same weights`, {
-    skip:
-      skip ||
-      (hasRequirements('requirements-compressed-tensors.txt')
-        ? false
-        : 'interop: skipped, compressed-tensors is not installed'),
-  }, (t) => {
-    assert.deepEqual(judge(t, recipe, '--library').compressed_tensors, {
+function recipeFile(t: TestContext, params: Record<string, unknown>): string {
+  const path = join(tempFolder(t), 'recipe.json')
+  writeFileSync(path, JSON.stringify({ version: 1, steps: [{ method: 'quantize', ...params }] }))
+  return path
+}
+
+test('int8 asymmetric and per tensor: scales and zero points give the values back', { skip }, (t) => {
+  const cases = [
+    { bits: 8, granularity: 'channel', symmetric: false },
+    { bits: 8, granularity: 'tensor', symmetric: true },
+    { bits: 8, granularity: 'tensor', symmetric: false },
+  ]
+  const judgements = judgeAll(
+    t,
+    cases.map((params) => recipeFile(t, params)),
+  )
+  for (const [i, { symmetric, granularity }] of cases.entries())
+    for (const name of ['embed.weight', 'odd.weight', 'conv.weight']) {
+      const { stored: dtype, max_error_in_scales: error } = judgements[i]!.tensors[name]!
+      assert.equal(dtype, symmetric ? 'I8' : 'U8', name)
+      // A rounded zero point can push the outermost value over the edge of the range by half a step.
+      assert.ok(error! <= (symmetric ? 0.5001 : 1.0001), `${name} per ${granularity}: ${error}`)
+    }
+})
+
+test('compressed-tensors reads our config and unpacks the same weights, 4 and 8 bits, symmetric and not', {
+  skip:
+    skip ||
+    (hasRequirements('requirements-compressed-tensors.txt')
+      ? false
+      : 'interop: skipped, compressed-tensors is not installed'),
+}, (t) => {
+  const block = { bits: 8, granularity: 'block', block_size: 64 }
+  const recipes = [
+    'int4',
+    'int4-asym-b128',
+    recipeFile(t, { ...block, symmetric: true }),
+    recipeFile(t, { ...block, symmetric: false }),
+  ]
+  const judgements = judgeAll(t, recipes, '--library')
+  assert.deepEqual(
+    judgements.map(({ tensors }) => tensors['layer.proj.weight']?.stored),
+    ['packed 4', 'packed 4', 'packed 8', 'packed 8'],
+  )
+  for (const judgement of judgements)
+    assert.deepEqual(judgement.compressed_tensors, {
       'embed.weight': { shape: [100, 256], difference: 0 },
       'layer.proj.weight': { shape: [20, 256], difference: 0 },
     })
-  })
-}
+})
 
 test('fp16 and bf16: the dtype changes, values are rounded to nearest', { skip }, (t) => {
   for (const [recipe, dtype, precision] of [
