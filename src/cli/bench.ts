@@ -6,6 +6,7 @@ import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
 import type { Command, CommandLine } from './command.ts'
+import { DEVICE_OPTION } from './shared-options.ts'
 
 export const command: Command = {
   name: 'bench',
@@ -16,6 +17,11 @@ export const command: Command = {
   positionals: [],
   options: {
     quick: { summary: 'small models, a smoke test of the benchmark itself' },
+    only: { value: 'GROUPS', summary: 'some of safetensors,onnx,server,kernels' },
+    sizes: { value: 'SIZES', summary: 'sizes of the generated models (default 512MiB,4GiB)' },
+    runs: { value: 'N', summary: 'runs behind each median (default 5)' },
+    dir: { value: 'DIR', summary: 'where the models are made (default: the temporary folder of the system)' },
+    device: DEVICE_OPTION,
   },
   examples: [{ line: 'tensorpress bench --quick', meaning: 'a minute instead of half an hour' }],
   async run(args: CommandLine) {
@@ -23,7 +29,12 @@ export const command: Command = {
     if (!existsSync(script)) {
       throw new AppError('usage', 'the benchmark is not part of the installed package; run it in a source checkout')
     }
-    const child = spawn(process.execPath, [script, ...(args.given('quick') ? ['--quick'] : [])], { stdio: 'inherit' })
+    const values = ['only', 'sizes', 'runs', 'dir', 'device'].flatMap((name) => {
+      const value = args.text(name)
+      return value === undefined ? [] : [`--${name}=${value}`]
+    })
+    const quick = args.given('quick') ? ['--quick'] : []
+    const child = spawn(process.execPath, [script, ...quick, ...values], { stdio: 'inherit' })
     const forward = (signal: NodeJS.Signals) => child.kill(signal)
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, forward)
     const { promise, resolve, reject } = Promise.withResolvers<number>()

@@ -3,6 +3,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../errors.ts'
+import { PRESETS } from '../jobs/presets.ts'
 import { defaultValidationSettings, type JobResult, runJob } from '../jobs/run-job.ts'
 import { createGpuWorker } from '../jobs/worker-pool.ts'
 import { parseRequirements, type Requirement } from '../validate/requirement.ts'
@@ -32,6 +33,7 @@ export const command: Command = {
   summary: 'compress a model, validate the result, write it',
   description: [
     'The output appears only when everything has succeeded. Without -o it is <name>.<recipe>.<ending> in the current folder; a model that is a folder or an index becomes a folder. The same model, recipe and version give the same bytes on every device.',
+    `Presets: ${PRESETS.map(({ name }) => name).join(', ')}; prune-1 to prune-99; any of them joined, as in prune-50+int8. docs/recipes.md says what each does and how to write a recipe.`,
   ],
   positionals: [MODEL_POSITIONAL],
   options: {
