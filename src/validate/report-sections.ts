@@ -174,9 +174,11 @@ export function speedSection(report: Report): Markup {
       html`<tr><td>${kernel}</td><td class="n">${countText(dispatches)}</td><td class="n">${secondsText(seconds)}</td><td class="n">${bytesText(bytes)}</td><td class="n">${seconds > 0 ? `${bytesText(bytes / seconds)}/s` : ''}</td><td>${source === 'timestamp' ? 'GPU timestamps' : 'wall clock'}</td></tr>`,
   )
   return html`<section><h2>Speed and memory</h2>${validation?.kind === 'run' ? runTable(validation) : NOTHING}
-<h3>Making the artifact</h3><p>${stages.join(' · ')}<br><span class="soft">worker: ${worker.join(' · ')}; GPU ${secondsText(performance.gpuSeconds)}; ${bytesText(performance.bytesRead)} read, ${bytesText(performance.bytesWritten)} written${performance.bytesPerSecondWall === null ? '' : `; ${bytesText(performance.bytesPerSecondWall)}/s of input`}; peak worker memory ${bytesText(performance.workerPeakRssBytes)}</span></p>
+<h3>Making the artifact</h3>${report.artifact.reused ? REUSED : NOTHING}<p>${stages.join(' · ')}<br><span class="soft">worker: ${worker.join(' · ')}; GPU ${secondsText(performance.gpuSeconds)}; ${bytesText(performance.bytesRead)} read, ${bytesText(performance.bytesWritten)} written${performance.bytesPerSecondWall === null ? '' : `; ${bytesText(performance.bytesPerSecondWall)}/s of input`}; peak worker memory ${bytesText(performance.workerPeakRssBytes)}</span></p>
 ${kernels.length === 0 ? NOTHING : html`<div class="scroll"><table><tr><th>kernel</th><th class="n">dispatches</th><th class="n">time</th><th class="n">bytes</th><th class="n">rate</th><th>measured by</th></tr>${kernels}</table></div>`}</section>`
 }
+
+const REUSED = html`<p>An earlier job had made the same artifact, which was reused: figures of the worker and the device are from then.</p>`
 
 function runTable(validation: RunValidation): Markup {
   const { original, artifact, settings, environment } = validation

@@ -37,6 +37,11 @@ test('says clearly when the requirement is met, not met, or nothing was validate
   assert.match(off, /nothing is known about accuracy/)
 })
 
+test('says when the artifact came from an earlier job', () => {
+  assert.match(page({ artifactReused: true }), /earlier job had made the same artifact/)
+  assert.doesNotMatch(page(), /earlier job/)
+})
+
 test('marks synthetic inputs as such', () => {
   assert.match(page({ validation: runValidation({}) }), /synthetic, seed 1/)
 })
