@@ -6,8 +6,8 @@
 // Params: [elements, inner, channels, firstElement].
 
 import type { Kernel } from '../compute/compute-device.ts'
-import { asBytes, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
-import { INT8_SLOT_WORDS, int8Code } from './quantize-int8.ts'
+import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
+import { type DecodedInt8Slot, decodeInt8Slot, int8Code } from './quantize-int8.ts'
 
 /** A software adapter's chunk: there, reading slots weighs, and 64 vec4s an invocation measured a third faster than 16. */
 const SMALL_CHUNK_ELEMENTS = 2 ** 21
@@ -30,10 +30,13 @@ export const quantizeInt8Channel: Kernel = {
   reference(buffers, params) {
     const [values, slots, out] = buffers as [Uint32Array, Uint32Array, Uint32Array]
     const [elements, inner, channels, firstElement] = params as unknown as [number, number, number, number]
+    const floats = asFloats(values)
     const bytes = asBytes(out)
+    const decoded: DecodedInt8Slot[] = []
     for (let i = 0; i < elements; i++) {
       const channel = Math.floor((firstElement + i) / inner) % channels
-      bytes[i] = int8Code(slots, channel * INT8_SLOT_WORDS, values[i]!)
+      decoded[channel] ??= decodeInt8Slot(slots, channel)
+      bytes[i] = int8Code(decoded[channel], floats[i]!, values[i]!)
     }
     bytes.fill(0, elements, Math.ceil(elements / 4) * 4)
   },

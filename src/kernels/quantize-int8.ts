@@ -8,7 +8,7 @@
 
 import type { Kernel } from '../compute/compute-device.ts'
 import { ABS_MASK, bitsFloat, clamp, floatBits, INFINITY_BITS, ROUND_MAGIC, roundHalfEven } from './float-bits.ts'
-import { asBytes, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 export const INT8_SLOT_WORDS = 8
@@ -37,16 +37,35 @@ export function writeInt8Slot(slots: Uint32Array, row: number, slot: Int8Slot): 
   slots[base + 7] = 0
 }
 
-/** The code byte of one value under the slot at word `base`. */
-export function int8Code(slots: Uint32Array, base: number, bits: number): number {
+/** A slot with its floats decoded, as int8Code takes it. */
+export interface DecodedInt8Slot {
+  inverseScale: number
+  low: number
+  high: number
+  zeroPoint: number
+  deadZoneBits: number
+  minMagnitude: number
+}
+
+export function decodeInt8Slot(slots: Uint32Array, row: number): DecodedInt8Slot {
+  const base = row * INT8_SLOT_WORDS
+  return {
+    inverseScale: bitsFloat(slots[base]!),
+    low: bitsFloat(slots[base + 1]!),
+    high: bitsFloat(slots[base + 2]!),
+    zeroPoint: bitsFloat(slots[base + 3]!) - ROUND_MAGIC,
+    deadZoneBits: slots[base + 4]!,
+    minMagnitude: slots[base + 5]!,
+  }
+}
+
+/** The code byte of one value, given as f32 and as its bits. */
+export function int8Code(slot: DecodedInt8Slot, value: number, bits: number): number {
   const magnitude = bits & ABS_MASK
-  const zeroPoint = bitsFloat(slots[base + 3]!) - ROUND_MAGIC
-  const value = magnitude < INFINITY_BITS ? bitsFloat(bits) : 0
-  if (value === 0 || magnitude <= slots[base + 4]!) return zeroPoint & 255
-  const scaled = Math.fround(value * bitsFloat(slots[base]!))
-  const rounded = roundHalfEven(clamp(scaled, bitsFloat(slots[base + 1]!), bitsFloat(slots[base + 2]!)))
-  if (rounded === 0 && slots[base + 5]! === 1) return (zeroPoint + (value < 0 ? -1 : 1)) & 255
-  return (rounded + zeroPoint) & 255
+  if (magnitude <= slot.deadZoneBits || magnitude >= INFINITY_BITS) return slot.zeroPoint & 255
+  const rounded = roundHalfEven(clamp(Math.fround(value * slot.inverseScale), slot.low, slot.high))
+  if (rounded === 0 && slot.minMagnitude === 1) return (slot.zeroPoint + (value < 0 ? -1 : 1)) & 255
+  return (rounded + slot.zeroPoint) & 255
 }
 
 export const quantizeInt8: Kernel = {
@@ -56,12 +75,13 @@ export const quantizeInt8: Kernel = {
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {
     const [values, segments, slots, out] = buffers as [Uint32Array, Uint32Array, Uint32Array, Uint32Array]
+    const floats = asFloats(values)
     const bytes = asBytes(out)
     const rows = reachedSegments(params[0]!, params[1]!, workgroups)
     for (let row = 0; row < rows; row++) {
       const { start, length, slot } = readSegment(segments, row)
-      const base = slot * INT8_SLOT_WORDS
-      for (let i = start; i < start + length; i++) bytes[i] = int8Code(slots, base, values[i]!)
+      const decoded = decodeInt8Slot(slots, slot)
+      for (let i = start; i < start + length; i++) bytes[i] = int8Code(decoded, floats[i]!, values[i]!)
       bytes.fill(0, start + length, Math.ceil((start + length) / 4) * 4)
     }
   },

@@ -14,7 +14,13 @@ import {
   transposeParams,
   transposeWorkgroups,
 } from '../../src/kernels/quantize-block-transpose.ts'
-import { INT8_SLOT_WORDS, int8Code, quantizeInt8, writeInt8Slot } from '../../src/kernels/quantize-int8.ts'
+import {
+  decodeInt8Slot,
+  INT8_SLOT_WORDS,
+  int8Code,
+  quantizeInt8,
+  writeInt8Slot,
+} from '../../src/kernels/quantize-int8.ts'
 import { lanesForLength, segmentWorkgroups } from '../../src/kernels/segments.ts'
 import { segmentTable } from '../support/float-words.ts'
 import { runKernel } from '../support/run-kernel.ts'
@@ -60,7 +66,7 @@ test('int8 codes follow the published formula', () => {
     const slots = new Uint32Array(INT8_SLOT_WORDS)
     writeInt8Slot(slots, 0, { inverseScale, zeroPoint, qMin: 0, qMax: 255, deadZoneBits: 0, minMagnitude: 0 })
     const expected = Math.min(255, Math.max(0, nearestEven(Math.fround(value * inverseScale)) + zeroPoint))
-    assert.equal(int8Code(slots, 0, floatBits(value)), expected)
+    assert.equal(int8Code(decodeInt8Slot(slots, 0), value, floatBits(value)), expected)
   })
 })
 
