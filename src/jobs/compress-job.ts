@@ -71,9 +71,10 @@ export async function compressModel(
   const kernelTimes = timesSince(timesBefore, device.kernelTimes())
   const outputs = measured?.outputs ?? plan.layout.files.map(({ name, sizeBytes }) => unmeasured(name, sizeBytes))
   const inputs = measured?.inputs ?? reader.files.map(({ name, sizeBytes }) => unmeasured(name, sizeBytes))
+  const { tensors: _, ...planWithoutRows } = plan.document
   return {
     device: device.info,
-    plan: plan.document,
+    plan: planWithoutRows,
     tensors: outcomes(plan, executed, measured, nonFinite),
     files: outputs,
     input: {

@@ -140,7 +140,8 @@ export interface WeightHistogram {
 
 export interface CompressionResult {
   device: DeviceInfo
-  plan: PlanDocument
+  plan: Omit<PlanDocument, 'tensors'>
+  /** The rows of the plan, with what came of each. */
   tensors: TensorOutcome[]
   files: { name: string; sizeBytes: number; sha256: string | null; zstdBytes: number | null; zstdSampled: boolean }[]
   input: {
@@ -208,6 +209,6 @@ export interface ValidateSpec {
   x64QuantPrecision: '1' | null
   latencyRuns: number
   memoryLimitBytes: number | null
-  /** safetensors: the rows of the plan, so that reading back knows which tensors must be byte-identical. */
-  plan?: PlanRow[]
+  /** safetensors: what the plan says, so that reading back knows which tensors must be byte-identical. */
+  plan?: Pick<PlanRow, 'name' | 'action'>[]
 }

@@ -173,7 +173,9 @@ async function validateOnce(
         datasetPath: spec.dataset?.path ?? null,
         ...spec.settings,
         memoryLimitBytes: spec.memoryLimitBytes,
-        plan: compression.plan.tensors,
+        ...(summary.format === 'onnx'
+          ? {}
+          : { plan: compression.tensors.map(({ name, action }) => ({ name, action })) }),
       },
       context,
     )

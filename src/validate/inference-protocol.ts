@@ -81,7 +81,7 @@ export interface InferenceRequests {
     answer: CompareAnswer
   }
   'read-back': {
-    request: { original: SourceFile[]; artifact: SourceFile[]; plan: PlanRow[] | null }
+    request: { original: SourceFile[]; artifact: SourceFile[]; plan: Pick<PlanRow, 'name' | 'action'>[] | null }
     answer: Omit<ReadBackValidation, 'environment' | 'seconds'>
   }
 }

@@ -24,7 +24,7 @@ type ReadBackAnswer = Omit<ReadBackValidation, 'environment' | 'seconds'>
 export async function readBack(
   originalFiles: SourceFile[],
   artifactFiles: SourceFile[],
-  plan: PlanRow[] | null,
+  plan: Pick<PlanRow, 'name' | 'action'>[] | null,
   progress: (doneShare: number) => void,
 ): Promise<ReadBackAnswer> {
   const original = await openModel(originalFiles)
@@ -51,7 +51,7 @@ export async function readBack(
 async function compareModels(
   original: ModelReader,
   artifact: ModelReader,
-  plan: PlanRow[] | null,
+  plan: Pick<PlanRow, 'name' | 'action'>[] | null,
   progress: (doneShare: number) => void,
 ): Promise<ReadBackAnswer> {
   const stored = new Map(artifact.tensors.map((tensor) => [tensor.name, tensor]))

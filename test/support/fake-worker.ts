@@ -39,7 +39,6 @@ async function compress(spec: CompressSpec, { signal, progress }: RequestContext
     plan: {
       recipe: spec.recipe,
       format: 'safetensors',
-      tensors: [],
       bytesBefore: totalBytes,
       bytesAfter: totalBytes,
       outputFiles: [{ name: spec.output.fileName, sizeBytes: totalBytes }],

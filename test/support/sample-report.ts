@@ -65,7 +65,6 @@ const compression: CompressionResult = {
   plan: {
     recipe,
     format: 'onnx',
-    tensors: [],
     bytesBefore: 1024,
     bytesAfter: 320,
     outputFiles: [{ name: 'net.int8.onnx', sizeBytes: 500 }],
