@@ -280,6 +280,36 @@ test('a model that is compressed already says how, and its values and scales are
   )
 })
 
+test('the scale and zero point of integers that are cast to float are no weights of their own', async (t) => {
+  const reader = await open(
+    t,
+    onnxModel({
+      nodes: [
+        node('Cast', ['q'], ['q32'], { to: 1 }),
+        node('Sub', ['q32', 'zero'], ['centred']),
+        node('Mul', ['centred', 'scale'], ['w']),
+        node('MatMul', ['x', 'w'], ['y']),
+      ],
+      inputs: [value('x', [2, 16])],
+      outputs: [value('y', [2, 16])],
+      initializers: [
+        rawTensor('q', ONNX.u8, [16, 16], new Uint8Array(256)),
+        floatTensor('zero', [1, 16], 1),
+        floatTensor('scale', [1, 16], 2),
+      ],
+    }),
+  )
+  assert.deepEqual(reader.summary.alreadyCompressed, ['uint8 Cast'])
+  assert.deepEqual(
+    reader.tensors.map(({ name, locked }) => [name, locked?.reason]),
+    [
+      ['q', 'already_compressed'],
+      ['zero', 'not_a_weight'],
+      ['scale', 'not_a_weight'],
+    ],
+  )
+})
+
 function typed(name: string, dataType: number, dims: number[], fields: Partial<TensorProto>): TensorProto {
   const tensor = create(TensorProtoSchema, { name, dataType, dims: dims.map(BigInt) })
   return Object.assign(tensor, fields)

@@ -4,7 +4,7 @@
 
 import type { DType } from '../../tensor/dtype.ts'
 import type { EncodingKind, EncodingSupport, MatrixView, SkipReason } from '../../tensor/model.ts'
-import type { WeightUse } from './weights.ts'
+import type { WeightUse } from './weight.ts'
 
 /** Oldest default opset at which anything but the same dtype can be written. */
 export const MIN_OPSET = 7

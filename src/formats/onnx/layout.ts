@@ -11,7 +11,8 @@ import { rewriteWeight } from './rewrite-weight.ts'
 import { clearPayload, decodeModel, encodeModel, type Payload, payloadIndices, visitTensors } from './structure.ts'
 import type { ReadPayload } from './tensor-content.ts'
 import { TENSOR_FIELD } from './tensor-types.ts'
-import { collectWeights, defaultOpset, type Weight } from './weights.ts'
+import type { Weight } from './weight.ts'
+import { collectWeights, defaultOpset } from './weights.ts'
 
 /** Protobuf readers refuse messages of 2 GiB and more. */
 export const MAX_INLINE_MODEL_BYTES = 2 ** 31 - 1

@@ -17,8 +17,8 @@ import type {
 import { readHead } from '../detect.ts'
 import { readFully } from '../wire/byte-source.ts'
 import { externalLocations, resolveExternalData } from './external-data.ts'
-import { onnx } from './index.ts'
 import { layoutModel, type ModelStructure } from './layout.ts'
+import { matchOnnx } from './recognise.ts'
 import { decodeModel, encodeSkeleton, scanModel } from './structure.ts'
 import { checkVersions, summarise } from './summary.ts'
 import { collectWeights } from './weights.ts'
@@ -59,7 +59,7 @@ async function findMain(files: readonly SourceFile[]): Promise<number> {
     if (files.length === 1) break
     // A file that cannot be read is not the main one; opening it says why.
     const head = await readHead(file).catch(() => null)
-    const score = head ? onnx.match(head, file.name, file.sizeBytes) : -1
+    const score = head ? matchOnnx(head, file.name) : -1
     if (score > bestScore) {
       best = index
       bestScore = score

@@ -12,7 +12,7 @@ import { type Payload, payloadTensor, setPayload } from './structure.ts'
 import { clearElements } from './tensor-content.ts'
 import { constantNodeOpset, dtypeToOnnx, TENSOR_FIELD } from './tensor-types.ts'
 import { viewOperands } from './trace-uses.ts'
-import type { Weight } from './weights.ts'
+import type { Weight } from './weight.ts'
 
 /** TensorProto.DataType FLOAT. */
 const FLOAT = 1

@@ -8,7 +8,8 @@ import type { ModelSummary } from '../../tensor/model.ts'
 import { intAttribute } from './attributes.ts'
 import { readsQuantizedValues } from './roles.ts'
 import { dtypeFromOnnx } from './tensor-types.ts'
-import { defaultOpset, type WeightTable } from './weights.ts'
+import type { WeightTable } from './weight.ts'
+import { defaultOpset } from './weights.ts'
 
 /** Newest default operator set and ir_version of ONNX 1.20, which onnxruntime 1.30 loads. */
 export const MAX_OPSET = 26

@@ -3,47 +3,21 @@
 
 import type { ModelProto, NodeProto, TensorProto } from 'onnx-buf'
 import { AppError } from '../../errors.ts'
-import { type DType, isReducedFloat } from '../../tensor/dtype.ts'
-import type { MatrixView, SkipReason, TensorData, TensorInfo, TensorUse, WeightRole } from '../../tensor/model.ts'
+import type { DType } from '../../tensor/dtype.ts'
+import type { MatrixView, TensorData, TensorInfo, TensorUse, WeightRole } from '../../tensor/model.ts'
 import { attribute } from './attributes.ts'
 import { encodingsOf } from './encodings.ts'
+import { lockOf } from './locks.ts'
 import { type OperandRole, roleOf } from './roles.ts'
 import { buildScopes, knownRank, type Scope } from './scopes.ts'
 import type { Payload } from './structure.ts'
 import { MAX_TENSOR_RANK, type ReadPayload, tensorContent } from './tensor-content.ts'
-import { type TracedConstant, type TracedUse, traceUses } from './trace-uses.ts'
+import { type TracedUse, traceUses } from './trace-uses.ts'
 import { matrixView, storedAxis } from './views.ts'
+import type { Weight, WeightStorage, WeightTable, WeightUse } from './weight.ts'
 
 /** Some 3 KB of memory each. The largest real value seen is about 30,000: transformers with all constants as nodes. */
 export const MAX_TENSOR_COUNT = 200_000
-
-/** Where in the structure the elements are. */
-export type WeightStorage =
-  | { kind: 'initializer'; tensor: TensorProto }
-  | { kind: 'constant'; node: NodeProto }
-  | { kind: 'sparse' }
-
-/** A use with what the operator does with the weight. */
-export interface WeightUse extends TracedUse {
-  operand: OperandRole
-  /** Set when the operator is a product that MatMulNBits and DynamicQuantizeMatMul can take over. */
-  matrix: MatrixView | null
-}
-
-export interface Weight {
-  info: TensorInfo
-  scope: Scope
-  /** Name of the value in its graph; info.name has the path in front. */
-  valueName: string
-  storage: WeightStorage
-  uses: WeightUse[]
-  traced: TracedConstant
-}
-
-export interface WeightTable {
-  scopes: Scope[]
-  weights: Weight[]
-}
 
 /** Opset of the default domain, or null when the model does not import it. */
 export function defaultOpset(model: ModelProto): number | null {
@@ -160,7 +134,7 @@ function makeWeight(
     dominant?.view && dominant.operand.channelAxis !== null
       ? storedAxis(content.shape, dominant.view, dominant.operand.channelAxis)
       : null
-  const locked = lockOf(scope, storage, content, uses, traced)
+  const locked = lockOf({ scope, storage, dtype: content.dtype, shape: content.shape, uses, traced })
   const info: TensorInfo = {
     name,
     dtype: content.dtype,
@@ -187,48 +161,4 @@ function describeUse({ scope, node, inputIndex }: TracedUse): TensorUse {
     return { op: 'Output', node: scope.path + (scope.graph?.output[inputIndex]?.name ?? ''), inputIndex }
   const name = node.name === '' ? (node.output.find((output) => output !== '') ?? node.opType) : node.name
   return { op: node.opType, node: scope.path + name, inputIndex }
-}
-
-/** Why a tensor may not be touched whatever the recipe says; null when it may. */
-function lockOf(
-  scope: Scope,
-  storage: WeightStorage,
-  content: Content,
-  uses: readonly WeightUse[],
-  traced: TracedConstant,
-): { reason: SkipReason; detail: string } | null {
-  const { dtype } = content
-  if (storage.kind === 'sparse') return { reason: 'sparse', detail: 'stored as a sparse tensor' }
-  if (isReducedFloat(dtype)) return { reason: 'already_compressed', detail: `already stored as ${dtype}` }
-  if (dtype === 'f64' || dtype === 'c64' || dtype === 'c128') {
-    return { reason: 'dtype_unsupported', detail: `no kernel takes ${dtype}` }
-  }
-  const quantized = uses.find(({ operand }) => operand.compressed !== null)
-  if (quantized) {
-    const op = quantized.node?.opType
-    return quantized.operand.compressed === 'values'
-      ? { reason: 'already_compressed', detail: `quantized values of ${op}` }
-      : { reason: 'not_a_weight', detail: `a quantization parameter of ${op}` }
-  }
-  if (dtype !== 'f32') {
-    const isCast = traced.views.some(({ node }) => node.opType === 'Cast')
-    if (isCast && content.shape.length > 0 && isSmallInteger(dtype))
-      return { reason: 'already_compressed', detail: `already stored as ${dtype} and cast to float` }
-    return { reason: 'not_float', detail: `${dtype} is not a floating point type` }
-  }
-  if (scope.kind === 'function') return { reason: 'inside_function', detail: `inside the function ${scope.owner}` }
-  if (scope.kind === 'scan') return { reason: 'inside_scan', detail: `inside the body of ${scope.owner}` }
-  if (uses.some(({ node }) => node === null)) return { reason: 'not_a_weight', detail: 'an output of its graph' }
-  if (scope.inputs.has(valueNameOf(storage)) && scope.path !== '') {
-    return { reason: 'not_a_weight', detail: 'an input of its subgraph' }
-  }
-  return null
-}
-
-function valueNameOf(storage: WeightStorage): string {
-  return storage.kind === 'initializer' ? storage.tensor.name : ''
-}
-
-function isSmallInteger(dtype: DType): boolean {
-  return ['i8', 'u8', 'i4', 'u4', 'i2', 'u2'].includes(dtype)
 }
