@@ -2,7 +2,7 @@
 // Started with an IPC channel (src/jobs/protocol.ts); a hostile file can at worst end this process.
 
 import { AppError } from '../errors.ts'
-import { openModel, recogniseModel } from '../formats/index.ts'
+import { modelCompanions, openModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
 import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
 import { openDataset } from '../validate/dataset.ts'
@@ -57,7 +57,7 @@ const handle: RequestHandler = async (request) => {
     case 'describe-dataset':
       return describeDataset(request.path)
     case 'companions':
-      return (await (await recogniseModel([request.main])).companions?.(request.main)) ?? []
+      return modelCompanions(request.main)
     case 'plan':
       return withModel(request.files, (reader) => planJob(reader, request.recipe, request.output).document)
     default:
