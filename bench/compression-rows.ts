@@ -29,10 +29,13 @@ export async function safetensorsRows(context: BenchContext, sizeBytes: number):
   ] as const) {
     context.log(`safetensors ${label} -> ${name}`)
     const floors: FloorTiming[] = []
+    const streams: FloorTiming[] = []
     const scratch = join(context.folder, 'floor.bin')
     const probe = await timeWorker([model], recipe, 1, context.device)
     const timing = await timeWorker([model], recipe, context.runs, context.device, () => {
       floors.push(runFloor('copy', model, scratch, probe.outputBytes))
+      rmSync(scratch)
+      streams.push(runFloor('stream', model, scratch, probe.outputBytes))
       rmSync(scratch)
     })
     const ours = median(timing.seconds)
@@ -51,6 +54,15 @@ export async function safetensorsRows(context: BenchContext, sizeBytes: number):
         floorSeconds: floors.map(({ seconds }) => seconds),
         floorFlushSeconds: floors.map(({ flushSeconds }) => flushSeconds),
       },
+    })
+    const streamed = median(streams.map(({ seconds }) => seconds))
+    context.add({
+      name: `safetensors ${label} -> ${name}: share of the rate of Node's own streams`,
+      measured: `${ours.toFixed(2)} s, createReadStream to createWriteStream ${streamed.toFixed(2)} s`,
+      value: streamed / ours,
+      unit: 'ratio',
+      goal: null,
+      runs: { seconds: timing.seconds, streamSeconds: streams.map(({ seconds }) => seconds) },
     })
     addWorkerRows(context, `safetensors ${label} -> ${name}`, timing, SAFETENSORS_PEAK_MIB)
   }
