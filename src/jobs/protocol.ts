@@ -1,7 +1,8 @@
 // What travels between the parent (server or CLI) and its children, as plain structured-clone data. Three children:
 // - GPU worker  (src/jobs/worker.ts): opens the device; histogram, compress. One per adapter, long-lived.
 // - inspect     (src/jobs/inspect.ts): describe, plan. No device, no onnxruntime; hostile files are met here.
-// - inference   (src/validate/inference.ts): one run of one or two models in onnxruntime; one short-lived child per validation.
+// - inference   (src/validate/inference.ts): one model in onnxruntime, two short-lived children per validation; started by
+//   validate-artifact.ts, with the messages of src/validate/inference-protocol.ts.
 // Tensor bytes never travel: children read and write files. Every child exits when its IPC channel closes.
 
 import type { DeviceInfo, DeviceLimits, KernelTime } from '../compute/compute-device.ts'
@@ -189,7 +190,6 @@ export type ChildRequest =
   | { id: number; type: 'plan'; files: SourceFile[]; recipe: ResolvedRecipe; output: OutputOptions }
   | { id: number; type: 'histogram'; files: SourceFile[]; tensor: string; bins: number }
   | { id: number; type: 'compress'; spec: CompressSpec }
-  | { id: number; type: 'validate'; spec: ValidateSpec }
   | { id: number; type: 'cancel'; target: number }
 
 export type ChildReply =
@@ -198,7 +198,7 @@ export type ChildReply =
   | { id: number; type: 'done'; result: unknown }
   | { id: number; type: 'failed'; error: ErrorObject }
 
-/** What the inference child does: run both models on the same inputs and compare. */
+/** What validateArtifact does: run both models on the same inputs and compare (ONNX), or read back (safetensors). */
 export interface ValidateSpec {
   original: { mainPath: string; format: 'onnx' | 'safetensors'; files: SourceFile[] }
   artifact: { mainPath: string; files: SourceFile[] }
