@@ -1,6 +1,7 @@
 // Puts the service together: data folder, catalogue, stores, children, queue. Entry: createService. At start what a crash
 // left behind is swept and interrupted jobs go on by themselves.
 
+import { totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import { createArtifactStore } from '../store/artifact-store.ts'
@@ -23,6 +24,15 @@ import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-po
 
 const GIB = 1024 ** 3
 
+/** Of the machine, or of the container: a child is stopped before the system picks a process to kill, perhaps the server. */
+const CHILD_MEMORY_SHARE = 0.8
+
+function childMemoryBytes(): number {
+  const container = process.constrainedMemory()
+  const machine = totalmem()
+  return Math.floor(CHILD_MEMORY_SHARE * (container > 0 ? Math.min(container, machine) : machine))
+}
+
 export const DEFAULT_LIMITS: ServiceLimits = {
   maxUploadBytes: 32 * GIB,
   maxModelFiles: 512,
@@ -32,7 +42,7 @@ export const DEFAULT_LIMITS: ServiceLimits = {
   maxAttempts: 3,
   childSilenceMs: 60_000,
   childStallMs: 600_000,
-  childMemoryBytes: null,
+  childMemoryBytes: childMemoryBytes(),
   drainGraceMs: 20_000,
 }
 
