@@ -256,9 +256,12 @@ test('kills a model that takes more memory than allowed', PROCFS, async (t) => {
 })
 
 test('leaves no inference child behind when its parent is killed in the middle of a run', PROCFS, async (t) => {
-  const [model] = writeFiles(tempFolder(t), { 'a.onnx': endlessModel() })
+  const folder = tempFolder(t)
+  const [model] = writeFiles(folder, { 'a.onnx': endlessModel() })
   const parent = spawn(process.execPath, [join(import.meta.dirname, '../support/orphan-validation.ts'), model!.path], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    // A killed process cannot remove its temporary folder: the test's own folder takes it along.
+    env: { ...process.env, TMPDIR: folder },
   })
   t.after(() => parent.kill('SIGKILL'))
   const [line] = await once(parent.stdout, 'data')
