@@ -3,6 +3,7 @@
 // DeviceBuffers; staging, params and time stamps belong to this file and are pooled.
 
 import { AppError } from '../errors.ts'
+import { BindGroupCache } from './bind-group-cache.ts'
 import type {
   BufferSlice,
   Command,
@@ -15,78 +16,22 @@ import type {
   Readback,
 } from './compute-device.ts'
 import { checkRange, checkRun, paddedBytes } from './device-buffer.ts'
+import { encodeSteps, type Step, writeParams } from './encode-steps.ts'
 import { BUFFER_USAGE, MAP_MODE_READ } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
-import { KernelTimer, type SubmitTimes } from './kernel-timer.ts'
+import { KernelTimer } from './kernel-timer.ts'
 import { MemoryBudget } from './memory-budget.ts'
 import { PipelineCache } from './pipeline-cache.ts'
 import { BufferPool } from './staging-pool.ts'
+import { type Binding, WebgpuBuffer } from './webgpu-buffer.ts'
 
 /** WebGPU's default alignment of binding offsets, uniform and storage: the same on every adapter. */
 const OFFSET_ALIGNMENT_BYTES = 256
 /** getMappedRange takes offsets of whole 8 bytes. */
 const MAP_ALIGNMENT_BYTES = 8
-/** Bind groups kept for reuse; lanes and kernels are few, so more means that buffers come and go and caching is useless. */
-const MAX_BIND_GROUPS = 512
-
 /** Software adapters like chunks that stay in cache and long segments; discrete ones many short segments. */
 const SOFTWARE_TUNING = { chunkBytes: 4 * 2 ** 20, lanes: 3, segmentElements: 65536 }
 const DISCRETE_TUNING = { chunkBytes: 32 * 2 ** 20, lanes: 3, segmentElements: 4096 }
-
-class WebgpuBuffer implements DeviceBuffer {
-  readonly label: string
-  readonly sizeBytes: number
-  readonly id: number
-  readonly gpu: GPUBuffer
-  readonly #onDestroy: (buffer: WebgpuBuffer) => void
-  #destroyed = false
-
-  constructor(label: string, sizeBytes: number, id: number, gpu: GPUBuffer, onDestroy: (b: WebgpuBuffer) => void) {
-    this.label = label
-    this.sizeBytes = sizeBytes
-    this.id = id
-    this.gpu = gpu
-    this.#onDestroy = onDestroy
-  }
-
-  get destroyed(): boolean {
-    return this.#destroyed
-  }
-
-  destroy(): void {
-    if (this.#destroyed) return
-    this.#destroyed = true
-    this.gpu.destroy()
-    this.#onDestroy(this)
-  }
-}
-
-interface Binding {
-  buffer: WebgpuBuffer
-  offset: number
-  size: number
-}
-
-/** A command whose buffers have been checked and looked up. */
-type Step =
-  | {
-      op: 'run'
-      kernel: Kernel
-      bindings: Binding[]
-      params: Uint32Array
-      workgroups: [number, number, number]
-      bytes: number
-      paramOffset: number
-    }
-  | {
-      op: 'copy'
-      from: GPUBuffer
-      fromOffsetBytes: number
-      to: GPUBuffer
-      toOffsetBytes: number
-      sizeBytes: number
-    }
-  | { op: 'clear'; buffer: GPUBuffer; offsetBytes: number; sizeBytes: number }
 
 export interface WebgpuQueueOptions {
   budgetBytes: number
@@ -106,9 +51,8 @@ export class WebgpuDevice implements ComputeDevice {
   readonly #staging: BufferPool
   readonly #paramBlocks: BufferPool
   readonly #buffers = new Set<WebgpuBuffer>()
-  readonly #bindGroups = new Map<string, GPUBindGroup>()
+  readonly #bindGroups: BindGroupCache
   readonly #inFlight = new Set<Promise<void>>()
-  readonly #paramIds = new WeakMap<GPUBuffer, number>()
   #nextId = 1
   #lostReason: string | null = null
   #uncaptured: string | null = null
@@ -128,6 +72,7 @@ export class WebgpuDevice implements ComputeDevice {
     }
     this.#budget = new MemoryBudget(options.budgetBytes)
     this.#pipelines = new PipelineCache(device, options.shaderFolder)
+    this.#bindGroups = new BindGroupCache(device, this.#pipelines)
     this.#timer = new KernelTimer(device)
     this.#staging = new BufferPool(device, 'readback')
     this.#paramBlocks = new BufferPool(device, 'params')
@@ -150,7 +95,13 @@ export class WebgpuDevice implements ComputeDevice {
 
   async prepare(kernels: readonly Kernel[]): Promise<void> {
     this.#checkAlive()
-    await this.#pipelines.prepare(kernels)
+    try {
+      await this.#pipelines.prepare(kernels)
+    } catch (error) {
+      // what a lost device says about pipelines is beside the point
+      this.#checkAlive()
+      throw error
+    }
   }
 
   createBuffer(label: string, sizeBytes: number): DeviceBuffer {
@@ -184,7 +135,7 @@ export class WebgpuDevice implements ComputeDevice {
     const missing = commands.flatMap((c) =>
       c.op === 'run' && this.#pipelines.get(c.kernel) === undefined ? [c.kernel] : [],
     )
-    if (missing.length > 0) await this.#pipelines.prepare(missing)
+    if (missing.length > 0) await this.prepare(missing)
     const work = this.#submitNow(commands, readbacks)
     this.#inFlight.add(work)
     try {
@@ -226,12 +177,12 @@ export class WebgpuDevice implements ComputeDevice {
     }
 
     const times = this.#timer.begin()
-    const params = this.#writeParams(steps)
+    const params = writeParams(steps, this.#device, this.#paramBlocks, OFFSET_ALIGNMENT_BYTES)
     const staging = stagingBytes > 0 ? this.#staging.take(stagingBytes) : null
     // scopes nest per device, so nothing between push and pop may give up the turn
     this.#device.pushErrorScope('validation')
     const encoder = this.#device.createCommandEncoder({ label: 'submit' })
-    this.#encode(encoder, steps, params, times)
+    encodeSteps(encoder, steps, params, this.#pipelines, this.#bindGroups, times)
     for (const [index, { offsetBytes, sizeBytes }] of readbacks.entries()) {
       if (sizeBytes === 0) continue
       encoder.copyBufferToBuffer(sources[index]!, offsetBytes, staging!, stagingOffsets[index]!, sizeBytes)
@@ -252,7 +203,7 @@ export class WebgpuDevice implements ComputeDevice {
     } finally {
       staging?.unmap()
       if (staging !== null) this.#staging.give(staging)
-      if (params !== null) this.#paramBlocks.give(params)
+      if (params.block !== null) this.#paramBlocks.give(params.block)
     }
   }
 
@@ -263,7 +214,7 @@ export class WebgpuDevice implements ComputeDevice {
         const { kernel, params, workgroups, bytes } = command
         const bindings = command.buffers.map((slice) => this.#binding(slice))
         checkRun(kernel, bindings, params, workgroups, this.limits)
-        return { op: 'run', kernel, bindings, params, workgroups, bytes, paramOffset: 0 }
+        return { op: 'run', kernel, bindings, params, workgroups, bytes }
       }
       case 'copy': {
         const from = this.#own(command.from)
@@ -280,53 +231,6 @@ export class WebgpuDevice implements ComputeDevice {
     }
   }
 
-  /** Lays all params out in one uniform block and writes it. */
-  #writeParams(steps: Step[]): GPUBuffer | null {
-    let sizeBytes = 0
-    for (const step of steps) {
-      if (step.op !== 'run') continue
-      step.paramOffset = sizeBytes
-      sizeBytes += Math.ceil(step.params.byteLength / OFFSET_ALIGNMENT_BYTES) * OFFSET_ALIGNMENT_BYTES
-    }
-    if (sizeBytes === 0) return null
-    const words = new Uint32Array(sizeBytes / 4)
-    for (const step of steps) if (step.op === 'run') words.set(step.params, step.paramOffset / 4)
-    const block = this.#paramBlocks.take(sizeBytes)
-    this.#device.queue.writeBuffer(block, 0, words)
-    return block
-  }
-
-  #encode(encoder: GPUCommandEncoder, steps: Step[], params: GPUBuffer | null, times: SubmitTimes): void {
-    let pass: GPUComputePassEncoder | null = null
-    let record = { kernel: '', dispatches: 0, bytes: 0 }
-    for (const step of steps) {
-      if (step.op === 'run') {
-        // one pass for each run of the same kernel: passes are what time stamps can tell apart
-        if (pass === null || record.kernel !== step.kernel.name) {
-          pass?.end()
-          const timed = times.pass(step.kernel.name)
-          record = timed.record
-          const timestampWrites = timed.timestampWrites ? { timestampWrites: timed.timestampWrites } : {}
-          pass = encoder.beginComputePass({ label: step.kernel.name, ...timestampWrites })
-          pass.setPipeline(this.#pipelines.get(step.kernel)!.pipeline)
-        }
-        pass.setBindGroup(0, this.#bindGroup(step.kernel, step.bindings, params!), [step.paramOffset])
-        pass.dispatchWorkgroups(...step.workgroups)
-        record.dispatches += 1
-        record.bytes += step.bytes
-        continue
-      }
-      pass?.end()
-      pass = null
-      if (step.op === 'copy') {
-        encoder.copyBufferToBuffer(step.from, step.fromOffsetBytes, step.to, step.toOffsetBytes, step.sizeBytes)
-      } else {
-        encoder.clearBuffer(step.buffer, step.offsetBytes, step.sizeBytes)
-      }
-    }
-    pass?.end()
-  }
-
   #binding(slice: BufferSlice): Binding {
     if (!('buffer' in slice)) {
       const buffer = this.#own(slice)
@@ -336,32 +240,6 @@ export class WebgpuDevice implements ComputeDevice {
     checkRange(buffer.label, buffer.gpu.size, slice.offsetBytes, slice.sizeBytes)
     const size = Math.min(paddedBytes(slice.sizeBytes), buffer.gpu.size - slice.offsetBytes)
     return { buffer, offset: slice.offsetBytes, size }
-  }
-
-  #bindGroup(kernel: Kernel, bindings: Binding[], params: GPUBuffer): GPUBindGroup {
-    let paramId = this.#paramIds.get(params)
-    if (paramId === undefined) {
-      paramId = this.#nextId++
-      this.#paramIds.set(params, paramId)
-    }
-    const slices = bindings.map(({ buffer, offset, size }) => `${buffer.id}:${offset}:${size}`)
-    const key = `${kernel.name} ${slices.join(' ')} ${paramId}`
-    const cached = this.#bindGroups.get(key)
-    if (cached !== undefined) return cached
-    if (this.#bindGroups.size >= MAX_BIND_GROUPS) this.#bindGroups.clear()
-    const group = this.#device.createBindGroup({
-      label: kernel.name,
-      layout: this.#pipelines.get(kernel)!.bindGroupLayout,
-      entries: [
-        ...bindings.map(({ buffer, offset, size }, binding) => ({
-          binding,
-          resource: { buffer: buffer.gpu, offset, size },
-        })),
-        { binding: bindings.length, resource: { buffer: params, offset: 0, size: kernel.paramWords * 4 } },
-      ],
-    })
-    this.#bindGroups.set(key, group)
-    return group
   }
 
   /** Waits for a promise of the device; those of a lost one reject in several ways, and all of them mean device_lost. */
@@ -397,10 +275,7 @@ export class WebgpuDevice implements ComputeDevice {
   #released(buffer: WebgpuBuffer): void {
     this.#buffers.delete(buffer)
     this.#budget.release(buffer.gpu.size)
-    const id = String(buffer.id)
-    for (const key of this.#bindGroups.keys()) {
-      if (key.split(' ').some((slice) => slice.split(':')[0] === id)) this.#bindGroups.delete(key)
-    }
+    this.#bindGroups.forget(buffer)
     this.#flushSoon()
   }
 

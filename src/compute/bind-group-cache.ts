@@ -1,0 +1,61 @@
+// Bind groups by kernel, buffers and params block: lanes dispatch the same kernels on the same buffers chunk after chunk, and
+// making a group costs about as much as a dispatch. Params take a dynamic offset, so one group serves a whole block.
+
+import type { Kernel } from './compute-device.ts'
+import type { PipelineCache } from './pipeline-cache.ts'
+import type { Binding, WebgpuBuffer } from './webgpu-buffer.ts'
+
+/** Lanes and kernels are few: more groups than this mean that buffers come and go, where caching does nothing. */
+const MAX_BIND_GROUPS = 512
+
+export class BindGroupCache {
+  readonly #device: GPUDevice
+  readonly #pipelines: PipelineCache
+  readonly #groups = new Map<string, GPUBindGroup>()
+  readonly #paramsIds = new WeakMap<GPUBuffer, number>()
+  #nextParamsId = 1
+
+  constructor(device: GPUDevice, pipelines: PipelineCache) {
+    this.#device = device
+    this.#pipelines = pipelines
+  }
+
+  get(kernel: Kernel, bindings: Binding[], params: GPUBuffer): GPUBindGroup {
+    const slices = bindings.map(({ buffer, offset, size }) => `${buffer.id}:${offset}:${size}`)
+    const key = `${kernel.name} ${slices.join(' ')} ${this.#paramsId(params)}`
+    const cached = this.#groups.get(key)
+    if (cached !== undefined) return cached
+    if (this.#groups.size >= MAX_BIND_GROUPS) this.#groups.clear()
+    const group = this.#device.createBindGroup({
+      label: kernel.name,
+      layout: this.#pipelines.get(kernel)!.bindGroupLayout,
+      entries: [
+        ...bindings.map(({ buffer, offset, size }, binding) => ({
+          binding,
+          resource: { buffer: buffer.gpu, offset, size },
+        })),
+        { binding: bindings.length, resource: { buffer: params, offset: 0, size: kernel.paramWords * 4 } },
+      ],
+    })
+    this.#groups.set(key, group)
+    return group
+  }
+
+  /** Drops the groups that hold a destroyed buffer. */
+  forget(buffer: WebgpuBuffer): void {
+    for (const key of this.#groups.keys()) {
+      if (key.includes(` ${buffer.id}:`)) this.#groups.delete(key)
+    }
+  }
+
+  clear(): void {
+    this.#groups.clear()
+  }
+
+  #paramsId(params: GPUBuffer): number {
+    const known = this.#paramsIds.get(params)
+    if (known !== undefined) return known
+    this.#paramsIds.set(params, this.#nextParamsId)
+    return this.#nextParamsId++
+  }
+}

@@ -1,0 +1,88 @@
+// Checked commands into a command buffer: the params of all dispatches in one uniform block, one compute pass for each run of
+// the same kernel (passes are what time stamps can tell apart), copies and clears between. Entry: writeParams, encodeSteps.
+
+import type { BindGroupCache } from './bind-group-cache.ts'
+import type { Kernel } from './compute-device.ts'
+import type { SubmitTimes } from './kernel-timer.ts'
+import type { PipelineCache } from './pipeline-cache.ts'
+import type { BufferPool } from './staging-pool.ts'
+import type { Binding } from './webgpu-buffer.ts'
+
+/** A command whose buffers have been checked and looked up. */
+export type Step =
+  | {
+      op: 'run'
+      kernel: Kernel
+      bindings: Binding[]
+      params: Uint32Array
+      workgroups: [number, number, number]
+      bytes: number
+    }
+  | {
+      op: 'copy'
+      from: GPUBuffer
+      fromOffsetBytes: number
+      to: GPUBuffer
+      toOffsetBytes: number
+      sizeBytes: number
+    }
+  | { op: 'clear'; buffer: GPUBuffer; offsetBytes: number; sizeBytes: number }
+
+/** The params of a submit: `offsets[i]` is where step i finds its own. Null block: no step has any. */
+export interface ParamsBlock {
+  block: GPUBuffer | null
+  offsets: number[]
+}
+
+/** Takes a block from the pool and writes it; the caller gives it back when the work is done. */
+export function writeParams(steps: Step[], device: GPUDevice, pool: BufferPool, alignmentBytes: number): ParamsBlock {
+  const offsets: number[] = []
+  let sizeBytes = 0
+  for (const step of steps) {
+    offsets.push(sizeBytes)
+    if (step.op === 'run') sizeBytes += Math.ceil(step.params.byteLength / alignmentBytes) * alignmentBytes
+  }
+  if (sizeBytes === 0) return { block: null, offsets }
+  const words = new Uint32Array(sizeBytes / 4)
+  for (const [index, step] of steps.entries()) if (step.op === 'run') words.set(step.params, offsets[index]! / 4)
+  const block = pool.take(sizeBytes)
+  device.queue.writeBuffer(block, 0, words)
+  return { block, offsets }
+}
+
+export function encodeSteps(
+  encoder: GPUCommandEncoder,
+  steps: Step[],
+  params: ParamsBlock,
+  pipelines: PipelineCache,
+  bindGroups: BindGroupCache,
+  times: SubmitTimes,
+): void {
+  let pass: GPUComputePassEncoder | null = null
+  let record = { kernel: '', dispatches: 0, bytes: 0 }
+  for (const [index, step] of steps.entries()) {
+    if (step.op === 'run') {
+      if (pass === null || record.kernel !== step.kernel.name) {
+        pass?.end()
+        const timed = times.pass(step.kernel.name)
+        record = timed.record
+        const timestampWrites = timed.timestampWrites ? { timestampWrites: timed.timestampWrites } : {}
+        pass = encoder.beginComputePass({ label: step.kernel.name, ...timestampWrites })
+        pass.setPipeline(pipelines.get(step.kernel)!.pipeline)
+      }
+      pass.setBindGroup(0, bindGroups.get(step.kernel, step.bindings, params.block!), [params.offsets[index]!])
+      pass.dispatchWorkgroups(...step.workgroups)
+      record.dispatches += 1
+      record.bytes += step.bytes
+      continue
+    }
+    pass?.end()
+    pass = null
+    if (step.op === 'copy') {
+      encoder.copyBufferToBuffer(step.from, step.fromOffsetBytes, step.to, step.toOffsetBytes, step.sizeBytes)
+    } else {
+      encoder.clearBuffer(step.buffer, step.offsetBytes, step.sizeBytes)
+    }
+  }
+  pass?.end()
+}
