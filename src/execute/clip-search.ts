@@ -1,10 +1,12 @@
 // The clipping magnitude with the least squared error, from a histogram of |w|. Entry: ClipSearch. Pure f64 on exact counts.
 // Error of clipping at c with step s = c / qmax, per value r (the middle of its bin):
 //   r > c: (r - c)^2;   r < s/2: r^2 (it rounds to zero);   else s^2 / 12 (uniform rounding error)
-// Level 0 compares the upper edges of the bins; the better neighbouring bin is then counted again in 2048 parts and compared
-// at 64 edges inside. Source of the error model: Sung et al. 2015; Banner et al. 2019 (ACIQ).
+// Level 0 compares the upper edges of the bins; the better neighbouring bin is then counted again in 2048 parts, narrow
+// enough for the true rounding error, and compared at 64 edges inside and at its largest value. Where that is the largest
+// of all, it means no clipping: a few outliers may be worth more than the steps that they cost.
+// Source of the error model: Sung et al. 2015; Banner et al. 2019 (ACIQ).
 
-import { bitsFloat } from '../kernels/float-bits.ts'
+import { bitsFloat, floatBits } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, histogramBinRange } from '../kernels/histogram.ts'
 
 /** Candidates reach down to this fraction of the largest magnitude; clipping more than that never pays at 4 bits or more. */
@@ -26,6 +28,17 @@ function binsOf(level: 0 | 1, prefix: number, counts: ArrayLike<number>): Bin[] 
     bins.push({ middle: (bitsFloat(from) + bitsFloat(to)) / 2, edge: bitsFloat(to), count })
   }
   return bins
+}
+
+/** Error of values that are known to a small part of a step. */
+function nearExactError(bins: readonly Bin[], clip: number, qMax: number): number {
+  const step = clip / qMax
+  let error = 0
+  for (const { middle, count } of bins) {
+    const rest = middle - Math.min(qMax, Math.round(middle / step)) * step
+    error += count * rest * rest
+  }
+  return error
 }
 
 function clipError(bins: readonly Bin[], clip: number, qMax: number): number {
@@ -86,11 +99,16 @@ export class ClipSearch {
     const { from, to } = histogramBinRange(0, 0, this.#coarseBin)
     const inside = binsOf(1, this.#coarseBin, counts)
     const outside = this.#coarse.filter(({ middle }) => middle < bitsFloat(from) || middle > bitsFloat(to))
-    const bins = [...outside, ...inside]
+    const candidates = Array.from(
+      { length: FINE_CANDIDATES },
+      (_, index) => from + Math.floor(((to - from) * (index + 1)) / FINE_CANDIDATES),
+    )
+    const highest = inside.at(-1)
+    if (highest !== undefined) candidates.push(floatBits(highest.edge))
     this.#error = Number.POSITIVE_INFINITY
-    for (let candidate = 1; candidate <= FINE_CANDIDATES; candidate++) {
-      const bits = from + Math.floor(((to - from) * candidate) / FINE_CANDIDATES)
-      const error = clipError(bins, bitsFloat(bits), this.#qMax)
+    for (const bits of candidates) {
+      const clip = bitsFloat(bits)
+      const error = clipError(outside, clip, this.#qMax) + nearExactError(inside, clip, this.#qMax)
       if (error < this.#error) {
         this.#error = error
         this.#clipBits = bits

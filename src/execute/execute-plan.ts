@@ -170,7 +170,7 @@ async function runBatches(
   }
   await pass.output.settle()
   lap('encode')
-  pass.output.sync()
+  await pass.output.sync()
   lap('finish')
   return { works, facts: findings(works), seconds, bytesRead, bytesWritten: pass.output.bytesWritten }
 }

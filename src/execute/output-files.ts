@@ -3,11 +3,10 @@
 
 import {
   closeSync,
-  fsyncSync,
+  fsync as fsyncCallback,
   ftruncateSync,
   mkdirSync,
   openSync,
-  readSync,
   write as writeCallback,
   writeSync,
 } from 'node:fs'
@@ -17,9 +16,16 @@ import { AppError } from '../errors.ts'
 import type { FileLayout } from '../tensor/model.ts'
 
 const writeAsync = promisify(writeCallback)
+const fsyncAsync = promisify(fsyncCallback)
 
 /** Up to here a page-cache copy costs less than handing the write to another thread. */
 const SYNC_WRITE_BYTES = 64 * 1024
+
+/**
+ * After this many bytes a flush of the file starts in the background, so that the last one has little left to do and the disk
+ * works while the kernels do.
+ */
+const FLUSH_EVERY_BYTES = 32 * 1024 * 1024
 
 export interface OutputFiles {
   readonly bytesWritten: number
@@ -29,10 +35,8 @@ export interface OutputFiles {
   defer(writing: Promise<void>): void
   /** Waits for deferred writes and throws what failed. */
   settle(): Promise<void>
-  /** Fills `into` from what was written. */
-  read(file: number, offsetBytes: number, into: Uint8Array): void
-  /** Flushes to disk. */
-  sync(): void
+  /** Flushes to disk, off this thread: a large artifact takes seconds, and heartbeats must go on. */
+  sync(): Promise<void>
   close(): void
 }
 
@@ -40,6 +44,7 @@ export interface OutputFiles {
 export function createOutputFiles(directory: string, layout: FileLayout): OutputFiles {
   const descriptors: number[] = []
   let bytesWritten = 0
+  const unflushed: number[] = []
   const deferred = new Set<Promise<void>>()
   let failure: { error: unknown } | null = null
   try {
@@ -68,12 +73,29 @@ export function createOutputFiles(directory: string, layout: FileLayout): Output
     }
   }
 
+  function defer(writing: Promise<void>): void {
+    const guarded = writing.catch((error: unknown) => {
+      failure ??= { error }
+    })
+    deferred.add(guarded)
+    void guarded.then(() => deferred.delete(guarded))
+  }
+
   return {
     get bytesWritten() {
       return bytesWritten
     },
     write(file, offsetBytes, bytes) {
       bytesWritten += bytes.length
+      unflushed[file] = (unflushed[file] ?? 0) + bytes.length
+      if (unflushed[file] >= FLUSH_EVERY_BYTES) {
+        unflushed[file] = 0
+        defer(
+          fsyncAsync(descriptorOf(file)).catch((error: unknown) => {
+            throw storeError(error, 'flush the artifact')
+          }),
+        )
+      }
       if (bytes.length > SYNC_WRITE_BYTES) return writeRest(file, offsetBytes, bytes)
       try {
         for (let done = 0; done < bytes.length; ) {
@@ -84,31 +106,14 @@ export function createOutputFiles(directory: string, layout: FileLayout): Output
       }
       return undefined
     },
-    defer(writing) {
-      const guarded = writing.catch((error: unknown) => {
-        failure ??= { error }
-      })
-      deferred.add(guarded)
-      void guarded.then(() => deferred.delete(guarded))
-    },
+    defer,
     async settle() {
       await Promise.all(deferred)
       if (failure !== null) throw failure.error
     },
-    read(file, offsetBytes, into) {
+    async sync() {
       try {
-        for (let done = 0; done < into.length; ) {
-          const count = readSync(descriptorOf(file), into, done, into.length - done, offsetBytes + done)
-          if (count === 0) throw new Error(`the file ends at byte ${offsetBytes + done}`)
-          done += count
-        }
-      } catch (error) {
-        throw storeError(error, 'read the artifact back')
-      }
-    },
-    sync() {
-      try {
-        for (const descriptor of descriptors) fsyncSync(descriptor)
+        await Promise.all(descriptors.map((descriptor) => fsyncAsync(descriptor)))
       } catch (error) {
         throw storeError(error, 'flush the artifact')
       }
