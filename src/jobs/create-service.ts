@@ -200,7 +200,7 @@ async function assemble(
     models: createModelService(parts),
     datasets: createDatasetService(parts),
     plans: createPlanService(parts),
-    jobs: createJobService({ catalog, models, datasets, artifacts, engine, events, closing: closing.signal }),
+    jobs: createJobService({ catalog, models, datasets, artifacts, inspect, engine, events, closing: closing.signal }),
     async health(): Promise<Health> {
       const gpu = worker.status()
       const store = await storeHealth(data, limits.minFreeBytes)

@@ -5,10 +5,10 @@ import { AppError } from '../errors.ts'
 import { modelCompanions, openModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
 import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
-import { openDataset } from '../validate/dataset.ts'
+import { matchDataset, openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { planJob } from './plan-job.ts'
-import type { DatasetDescription, ModelDescription } from './protocol.ts'
+import type { DatasetDescription, DatasetFit, ModelDescription } from './protocol.ts'
 
 /** The description of an opened model: summary, files and the tensor table. */
 export function describeModel(reader: ModelReader): ModelDescription {
@@ -50,12 +50,25 @@ async function describeDataset(path: string): Promise<DatasetDescription> {
   }
 }
 
+/** Compares names, shapes and dtypes; no array is read. Throws dataset_invalid, listing what is expected. */
+async function fitDataset(path: string, inputs: ModelSummary['inputs']): Promise<DatasetFit> {
+  const dataset = await openDataset(path)
+  try {
+    const { sampleCount, notes } = matchDataset(dataset, inputs)
+    return { sampleCount, notes }
+  } finally {
+    await dataset.close()
+  }
+}
+
 const handle: RequestHandler = async (request) => {
   switch (request.type) {
     case 'describe':
       return withModel(request.files, describeModel)
     case 'describe-dataset':
       return describeDataset(request.path)
+    case 'match-dataset':
+      return fitDataset(request.path, request.inputs)
     case 'companions':
       return modelCompanions(request.main)
     case 'plan':

@@ -14,12 +14,14 @@ import type { JobEvents } from './job-events.ts'
 import type { JobEngine } from './job-queue.ts'
 import { resolveRequest } from './model-service.ts'
 import type { JobRequest, JobService, JobView } from './service.ts'
+import type { InspectChild } from './worker-pool.ts'
 
 export interface JobServiceParts {
   catalog: Catalog
   models: ModelStore
   datasets: DatasetStore
   artifacts: ArtifactStore
+  inspect: InspectChild
   engine: JobEngine
   events: JobEvents
   /** Ends every follower when the service closes. */
@@ -30,7 +32,7 @@ export interface JobServiceParts {
 const MAX_KEY_CHARACTERS = 255
 
 export function createJobService(parts: JobServiceParts): JobService {
-  const { catalog, models, datasets, artifacts, engine, events, closing } = parts
+  const { catalog, models, datasets, artifacts, inspect, engine, events, closing } = parts
 
   async function record(id: string): Promise<JobRecord> {
     const found = await catalog.getJob(id)
@@ -55,8 +57,9 @@ export function createJobService(parts: JobServiceParts): JobService {
     async create(request, options = {}) {
       const model = await models.get(request.modelId)
       const datasetId = request.datasetId ?? null
-      if (datasetId !== null) await datasets.get(datasetId)
+      const dataset = datasetId === null ? null : await datasets.get(datasetId)
       const payload = resolvePayload(request, model, options.requestId ?? null)
+      if (dataset !== null) await inspect.matchDataset(await datasets.pathOf(dataset), model.summary.inputs)
       const key = options.idempotencyKey ?? null
       if (key !== null && (key === '' || key.length > MAX_KEY_CHARACTERS)) {
         throw new AppError(

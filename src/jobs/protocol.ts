@@ -45,6 +45,12 @@ export interface TensorRow {
   locked: { reason: SkipReason; detail: string } | null
 }
 
+/** How many samples a dataset has for a model, and what a reader of the report must know. */
+export interface DatasetFit {
+  sampleCount: number
+  notes: string[]
+}
+
 /** What an .npz holds, `labels` included. */
 export interface DatasetDescription {
   arrays: { name: string; dtype: DType; shape: number[] }[]
@@ -187,6 +193,8 @@ export type ChildRequest =
   | { id: number; type: 'companions'; main: SourceFile }
   /** Inspect child: opens an .npz; result: DatasetDescription. */
   | { id: number; type: 'describe-dataset'; path: string }
+  /** Inspect child: whether an .npz fits these inputs of a model; result: DatasetFit, or dataset_invalid. */
+  | { id: number; type: 'match-dataset'; path: string; inputs: ModelSummary['inputs'] }
   | { id: number; type: 'plan'; files: SourceFile[]; recipe: ResolvedRecipe; output: OutputOptions }
   | { id: number; type: 'histogram'; files: SourceFile[]; tensor: string; bins: number }
   | { id: number; type: 'compress'; spec: CompressSpec }

@@ -178,7 +178,7 @@ export interface ArtifactFile extends StoredFile {
 export interface JobService {
   /**
    * Durable when it resolves. `replayed`: the Idempotency-Key was seen before with the same request, and that job is returned.
-   * Throws not_found, recipe_invalid, request_invalid, idempotency_key_reused, queue_full, disk_full, shutting_down.
+   * Throws not_found, recipe_invalid, request_invalid, dataset_invalid, idempotency_key_reused, queue_full, disk_full, shutting_down.
    */
   create(
     request: JobRequest,

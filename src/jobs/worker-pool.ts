@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeviceInfo, DeviceLimits } from '../compute/compute-device.ts'
 import { AppError } from '../errors.ts'
-import type { OutputOptions, SourceFile } from '../tensor/model.ts'
+import type { ModelSummary, OutputOptions, SourceFile } from '../tensor/model.ts'
 import {
   type Child,
   type ChildLimits,
@@ -20,6 +20,7 @@ import type {
   CompressionResult,
   CompressSpec,
   DatasetDescription,
+  DatasetFit,
   HistogramResult,
   ModelDescription,
   PlanDocument,
@@ -74,6 +75,8 @@ export interface InspectChild extends PooledChild {
   ): Promise<PlanDocument>
   companions(main: SourceFile, options?: RequestOptions): Promise<string[]>
   describeDataset(path: string, options?: RequestOptions): Promise<DatasetDescription>
+  /** Throws dataset_invalid when it does not fit these inputs. */
+  matchDataset(path: string, inputs: ModelSummary['inputs'], options?: RequestOptions): Promise<DatasetFit>
 }
 
 /** Pauses between restarts: short at first, since most crashes belong to one job; long when it keeps dying. */
@@ -262,5 +265,7 @@ export function createInspectChild(options: PoolOptions): InspectChild {
       (await inspect('model', { type: 'companions', main }, requestOptions)) as string[],
     describeDataset: async (path, requestOptions) =>
       (await inspect('dataset', { type: 'describe-dataset', path }, requestOptions)) as DatasetDescription,
+    matchDataset: async (path, inputs, requestOptions) =>
+      (await inspect('dataset', { type: 'match-dataset', path, inputs }, requestOptions)) as DatasetFit,
   }
 }
