@@ -11,22 +11,12 @@ import type { SourceFile } from '../tensor/model.ts'
 import type { InferenceChild } from './inference-child.ts'
 import { MEMORY_VARIABLES, startInferenceChild } from './inference-child.ts'
 import type { FeedSource, LatencyAnswer, OpenAnswer, RunAnswer } from './inference-protocol.ts'
+import { measureAlone, measureInTurns, summarizeLatency } from './measure-latency.ts'
 import type { ModelRun, RuntimeEnvironment, RunValidation, ValidationResult } from './validation.ts'
 import { readVersions } from './versions.ts'
 
 /** For everything together. A model that needs longer is better served by a smaller dataset. */
 export const DEFAULT_TIMEOUT_MS = 15 * 60_000
-
-/** Counted latency runs of one model stop near this, so that slow models do not take minutes; at least three are made. */
-const LATENCY_BUDGET_MS = 5_000
-const MIN_LATENCY_RUNS = 3
-
-/** Very fast models are run more often than asked, for this long: twenty runs of 50 us measure nothing but noise. */
-const LEAST_LATENCY_MS = 200
-const MAX_LATENCY_RUNS = 1000
-
-/** Turns that both models take, each after one uncounted run that refills the caches. */
-const TURNS = 5
 
 /** Above this the original is measured alone and closed before the artifact is loaded: two such models may not fit. */
 const DEFAULT_KEEP_BOTH_BYTES = 2 ** 30
@@ -126,7 +116,8 @@ async function runBoth(context: ValidationContext): Promise<RunValidation> {
   const original = new ModelProcess(context, 'original')
   await original.run(source, beforePath, null, (share) => context.tell(SHARE.original * share))
   const together = original.ran.rssBytes <= context.keepBothBytes
-  const alone = together ? null : await measureAlone(original, spec.latencyRuns)
+  const alone = together ? null : await measureAlone(original.child, spec.latencyRuns)
+  if (!together) await original.release()
   const originalSeconds = context.secondsSince(startOriginal)
 
   const startArtifact = performance.now()
@@ -139,8 +130,8 @@ async function runBoth(context: ValidationContext): Promise<RunValidation> {
   const artifactSeconds = context.secondsSince(startArtifact)
   const [latencyBefore, latencyAfter] =
     alone === null
-      ? await measureInTurns(original, artifact, spec.latencyRuns)
-      : [alone, await measureAlone(artifact, spec.latencyRuns)]
+      ? await measureInTurns(original.child, artifact.child, spec.latencyRuns)
+      : [alone, await measureAlone(artifact.child, spec.latencyRuns)]
   context.tell(SHARE.latency)
   if (together) await original.release()
   await artifact.release()
@@ -249,61 +240,6 @@ class ModelProcess {
 function nameModel(error: unknown, label: 'original' | 'artifact'): unknown {
   if (!(error instanceof AppError) || error.code !== 'validation_failed') return error
   return new AppError(error.code, `the ${label}: ${error.detail}`, { ...error.context, model: label }, error)
-}
-
-async function measureAlone(model: ModelProcess, wantedRuns: number): Promise<LatencyAnswer> {
-  const first = await model.child.ask('latency', { runs: 1, warmupRuns: 1 })
-  const answer = await model.child.ask('latency', { runs: affordableRuns(first, wantedRuns), warmupRuns: 1 })
-  await model.release()
-  return { ...answer, warmupRuns: answer.warmupRuns + 2 }
-}
-
-/** Both models take turns, so that a change of load on the machine meets both alike. */
-async function measureInTurns(
-  original: ModelProcess,
-  artifact: ModelProcess,
-  wantedRuns: number,
-): Promise<[LatencyAnswer, LatencyAnswer]> {
-  const models = [original, artifact]
-  const totals = models.map((): LatencyAnswer => ({ milliseconds: [], warmupRuns: 2, cpuMilliseconds: 0 }))
-  const affordable: number[] = []
-  for (const { child } of models) {
-    affordable.push(affordableRuns(await child.ask('latency', { runs: 1, warmupRuns: 1 }), wantedRuns))
-  }
-  const runs = Math.min(...affordable)
-  const runsPerTurn = Math.ceil(runs / TURNS)
-  for (let done = 0; done < runs; done += runsPerTurn) {
-    for (const [index, { child }] of models.entries()) {
-      const turn = await child.ask('latency', { runs: Math.min(runsPerTurn, runs - done), warmupRuns: 1 })
-      const total = totals[index]!
-      total.milliseconds.push(...turn.milliseconds)
-      total.warmupRuns += turn.warmupRuns
-      total.cpuMilliseconds += turn.cpuMilliseconds
-    }
-  }
-  return [totals[0]!, totals[1]!]
-}
-
-/** Runs for a model that took `first`: more than asked for a very fast one, fewer for a slow one. */
-function affordableRuns(first: LatencyAnswer, wantedRuns: number): number {
-  const oneMs = Math.max(first.milliseconds[0] ?? 1, 1e-3)
-  const wanted = Math.max(wantedRuns, Math.min(MAX_LATENCY_RUNS, Math.ceil(LEAST_LATENCY_MS / oneMs)))
-  return Math.max(MIN_LATENCY_RUNS, Math.min(wanted, Math.floor(LATENCY_BUDGET_MS / oneMs)))
-}
-
-/** Median and 95th percentile by nearest rank (the p-th of n sorted values is number ceil(p n)). */
-export function summarizeLatency({ milliseconds, warmupRuns, cpuMilliseconds }: LatencyAnswer): ModelRun['latency'] {
-  const sorted = [...milliseconds].sort((a, b) => a - b)
-  const at = (share: number) => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0
-  const middle = sorted.length / 2
-  const medianMs = sorted.length % 2 === 0 ? ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2 : at(0.5)
-  return {
-    medianMs,
-    p95Ms: at(0.95),
-    runs: sorted.length,
-    warmupRuns,
-    cpuMeanMs: sorted.length === 0 ? 0 : cpuMilliseconds / sorted.length,
-  }
 }
 
 function warningsOf(original: ModelProcess, outputs: RunValidation['outputs']): string[] {
