@@ -265,6 +265,27 @@ test('refuses more structure than its limits, quickly and before decoding it', a
   }
 })
 
+test('names repeated in thousands of subgraphs stay apart, and a long node name does not multiply', async (t) => {
+  const tensor = (name: string) => field(5, [0x08, 1, 0x10, 1], field(8, name), field(9, [0, 0, 0, 0]))
+  const branch = (name: string, ...inside: Uint8Array[]) =>
+    field(1, field(3, name), field(4, 'If'), field(5, field(1, 'b'), field(6, ...inside)))
+  const same = modelAround(...Array.from({ length: 20_000 }, () => branch('n', tensor('w'))))
+  const long = modelAround(
+    branch('x'.repeat(1_000_000), ...Array.from({ length: 20_000 }, (_, i) => tensor(`t${i}`))),
+    field(5, [0x08, 1, 0x10, 1], field(8, 'w'.repeat(4096)), field(9, [0, 0, 0, 0])),
+  )
+  const names = async (bytes: Uint8Array): Promise<string[]> => {
+    const reader = await openModel(writeFiles(tempFolder(t), { 'model.onnx': bytes }))
+    const found = reader.tensors.map(({ name }) => name)
+    await reader.close()
+    return found
+  }
+  const repeated = await names(same)
+  assert.equal(new Set(repeated).size, 20_000)
+  assert.deepEqual([repeated[0], repeated[1], repeated[19_999]], ['n.b/w', 'n.b/w#2', 'n.b/w#20000'])
+  assert.deepEqual((await names(long)).slice(1, 3), ['If_0.b/t0', 'If_0.b/t1'])
+})
+
 test('a chain of a hundred thousand views, and one that joins with itself at every step, are followed without harm', async (t) => {
   const chain = Array.from({ length: 100_000 }, (_, i) => node('Identity', [`v${i}`], [`v${i + 1}`], {}, { name: '' }))
   const joins = Array.from({ length: 200 }, (_, i) => node('Concat', [`j${i}`, `j${i}`], [`j${i + 1}`], { axis: 0 }))

@@ -44,6 +44,10 @@ export interface Scope {
   constants: Set<string>
 }
 
+/** Longest node name and longest way in the name of a subgraph's tensor: each is repeated in every tensor inside. */
+const MAX_STEP_LENGTH = 200
+const MAX_PATH_LENGTH = 1000
+
 /** All scopes of the model, each before those nested in it, the main graph first. Throws format_invalid on double names. */
 export function buildScopes(model: ModelProto, file: string): Scope[] {
   const scopes: Scope[] = []
@@ -53,8 +57,8 @@ export function buildScopes(model: ModelProto, file: string): Scope[] {
       for (const attribute of node.attribute) {
         const graphs = attribute.g ? [attribute.g, ...attribute.graphs] : attribute.graphs
         graphs.forEach((graph, at) => {
-          const step = `${node.name === '' ? `${node.opType}_${index}` : node.name}.${attribute.name}${at > 0 ? `.${at}` : ''}`
-          enter(graphScope(graph, scope, `${scope.path}${step}/`, node, file))
+          const path = bodyPath(scope, node, index, attribute.name, at)
+          enter(graphScope(graph, scope, path.length <= MAX_PATH_LENGTH ? path : `#${scopes.length}/`, node, file))
         })
       }
     })
@@ -66,6 +70,13 @@ export function buildScopes(model: ModelProto, file: string): Scope[] {
     markConstants(scope)
   }
   return scopes
+}
+
+/** The way to the body of a node; nodes without a name, or with one too long to read, go by operator and position. */
+function bodyPath(scope: Scope, node: NodeProto, index: number, attribute: string, at: number): string {
+  const isNamed = node.name !== '' && node.name.length <= MAX_STEP_LENGTH
+  const step = isNamed ? node.name : `${node.opType.slice(0, MAX_STEP_LENGTH)}_${index}`
+  return `${scope.path}${step}.${attribute.slice(0, MAX_STEP_LENGTH)}${at > 0 ? `.${at}` : ''}/`
 }
 
 function graphScope(
@@ -225,6 +236,8 @@ function connect(scope: Scope): void {
 /** Every value and node name of the model, so that new names can avoid all of them. */
 export class NameRegistry {
   readonly #taken = new Set<string>()
+  /** Last suffix tried, so that many equal wishes do not start over. */
+  readonly #suffixes = new Map<string, number>()
 
   constructor(scopes: readonly Scope[]) {
     for (const scope of scopes) {
@@ -241,7 +254,9 @@ export class NameRegistry {
   /** `wanted`, or `wanted_1`, `wanted_2`, ... when taken; taken from now on. */
   fresh(wanted: string): string {
     let name = wanted
-    for (let suffix = 1; this.#taken.has(name); suffix++) name = `${wanted}_${suffix}`
+    let suffix = this.#suffixes.get(wanted) ?? 0
+    while (this.#taken.has(name)) name = `${wanted}_${++suffix}`
+    this.#suffixes.set(wanted, suffix)
     this.#taken.add(name)
     return name
   }

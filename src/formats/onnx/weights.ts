@@ -19,6 +19,12 @@ import type { Weight, WeightStorage, WeightTable, WeightUse } from './weight.ts'
 /** Some 3 KB of memory each. The largest real value seen is about 30,000: transformers with all constants as nodes. */
 export const MAX_TENSOR_COUNT = 200_000
 
+/** Names of real models stay below 400. */
+export const MAX_NAME_LENGTH = 4096
+
+/** Uses that are listed with a tensor; they are information. A shared constant may have tens of thousands. */
+const MAX_LISTED_USES = 100
+
 /** Opset of the default domain, or null when the model does not import it. */
 export function defaultOpset(model: ModelProto): number | null {
   const entry = model.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')
@@ -38,7 +44,7 @@ export function collectWeights(
   const scopes = buildScopes(model, file)
   const opset = defaultOpset(model)
   const weights: Weight[] = []
-  const names = new Set<string>()
+  const names = new UniqueNames()
   const add = (scope: Scope, valueName: string, storage: WeightStorage, content: Content): void => {
     if (weights.length >= MAX_TENSOR_COUNT) {
       throw new AppError('limit_exceeded', `"${file}" has more than ${MAX_TENSOR_COUNT} tensors`, {
@@ -48,7 +54,14 @@ export function collectWeights(
         requested: weights.length + 1,
       })
     }
-    weights.push(makeWeight(scope, valueName, uniqueName(scope.path + valueName, names), storage, content, opset))
+    if (valueName.length > MAX_NAME_LENGTH) {
+      throw new AppError(
+        'limit_exceeded',
+        `"${file}": a tensor name has ${valueName.length} characters; at most ${MAX_NAME_LENGTH} are read`,
+        { file, limit: 'MAX_NAME_LENGTH', allowed: MAX_NAME_LENGTH, requested: valueName.length },
+      )
+    }
+    weights.push(makeWeight(scope, valueName, names.take(scope.path + valueName), storage, content, opset))
   }
   for (const scope of scopes) {
     for (const tensor of scope.graph?.initializer ?? []) {
@@ -107,11 +120,19 @@ function constantContent(node: NodeProto, payloads: readonly Payload[], read: Re
   return sparse?.values ? sparseContent(sparse.values, sparse.dims, payloads, read) : null
 }
 
-function uniqueName(wanted: string, names: Set<string>): string {
-  let name = wanted
-  for (let suffix = 2; names.has(name); suffix++) name = `${wanted}#${suffix}`
-  names.add(name)
-  return name
+class UniqueNames {
+  readonly #taken = new Set<string>()
+  readonly #suffixes = new Map<string, number>()
+
+  /** `wanted`, or `wanted#2`, `wanted#3`, ... when another scope of the same path has it. */
+  take(wanted: string): string {
+    let name = wanted
+    let suffix = this.#suffixes.get(wanted) ?? 1
+    while (this.#taken.has(name)) name = `${wanted}#${++suffix}`
+    this.#suffixes.set(wanted, suffix)
+    this.#taken.add(name)
+    return name
+  }
 }
 
 function makeWeight(
@@ -141,7 +162,7 @@ function makeWeight(
     shape: content.shape,
     data: content.data,
     roles: [...new Set(uses.map(({ operand }): WeightRole => operand.role))],
-    uses: uses.map(describeUse),
+    uses: uses.slice(0, MAX_LISTED_USES).map(describeUse),
     locked,
     encodings: encodingsOf({ dtype: content.dtype, locked, uses, channelAxis, opset }),
     channelAxis,

@@ -18,10 +18,10 @@ export const MAX_MESSAGE_DEPTH = 100
 export const MAX_STRUCTURE_FIELDS = 6_000_000
 
 /**
- * Messages: objects of the decoded model, about 450 bytes each as measured with nodes. 100,000 nodes with attributes and
- * shapes are about 1,200,000.
+ * Messages: objects of the decoded model, about 450 bytes each as measured with nodes, three times that where every node
+ * holds a subgraph. 80,000 nodes with attributes and shapes are about 1,000,000; large language models have up to 30,000.
  */
-export const MAX_STRUCTURE_MESSAGES = 2_000_000
+export const MAX_STRUCTURE_MESSAGES = 1_000_000
 
 /** A long field: a range of the file, or gathered bytes when it was written in pieces. `field` is its number. */
 export type ScannedPayload =
