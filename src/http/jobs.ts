@@ -243,7 +243,14 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
           },
         },
       },
-      errors: ['request_invalid', 'content_type_unsupported', 'body_too_large', 'feature_unsupported', ...JOB_ERRORS],
+      errors: [
+        'request_invalid',
+        'content_type_unsupported',
+        'body_too_large',
+        'dataset_invalid',
+        'feature_unsupported',
+        ...JOB_ERRORS,
+      ],
       async handle(request, response) {
         const body = parse(jobRequest, request.body, 'body')
         const key = readIdempotencyKey(request.get('idempotency-key'))

@@ -4,7 +4,7 @@
 import { AppError } from '../errors.ts'
 import { modelCompanions, openModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
-import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
+import { dataLength, type ModelReader, type ModelSummary, type SourceFile } from '../tensor/model.ts'
 import { matchDataset, openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { planJob } from './plan-job.ts'
