@@ -205,3 +205,16 @@ testOnDevices('mse clipping loses less than no clipping where the tail is heavy'
     assert.ok(clipped < 0.97 * plain, `${JSON.stringify(params)}: ${clipped} against ${plain}`)
   }
 })
+
+testOnDevices('mse clipping keeps an outlier that costs more than the steps it takes', async (device) => {
+  const values = weights(2 * 64)
+  values[100] = 70000
+  const error = async (clip: string) => {
+    const model = memoryModel([{ name: 'w', shape: [2, 64], values }])
+    const steps = [{ method: 'quantize', granularity: 'channel', clip }]
+    const { result } = await compressInMemory(model, { steps }, device, { measure: true })
+    return result.tensors[0]?.measure?.sumSquaredError ?? Number.NaN
+  }
+  const [clipped, plain] = [await error('mse'), await error('none')]
+  assert.ok(clipped <= 1.01 * plain, `${clipped} against ${plain}`)
+})
