@@ -9,6 +9,7 @@ import { createGpuWorker } from '../jobs/worker-pool.ts'
 import { VERSION } from '../version.ts'
 import { shaderCacheFolder } from './children.ts'
 import type { Command, CommandLine } from './command.ts'
+import { missingGpuAdvice, readGpuFacts } from './gpu-advice.ts'
 import { interruptible } from './interrupt.ts'
 import { DEVICE_OPTION, JSON_OPTION } from './shared-options.ts'
 import { bytesText, deviceText, printable } from './text-table.ts'
@@ -116,6 +117,9 @@ function adviceFor({ devices, worker, runtime, runtimeWorks, wanted }: Findings)
   } else if (adapters.every(({ info }) => info?.software === true)) {
     advice.push('Only a software adapter: results are the same, a GPU with its Vulkan driver is faster.')
   }
+  const gpuFound = adapters.some(({ info }) => info !== null && !info.software)
+  const gpuAdvice = gpuFound || platform() !== 'linux' ? null : missingGpuAdvice(readGpuFacts())
+  if (gpuAdvice !== null) advice.push(gpuAdvice)
   for (const { name, problem } of adapters) if (problem !== null) advice.push(`${name}: ${problem}`)
   if (worker.error !== null) advice.push(`Jobs cannot run on "${wanted}": use --device auto or --device reference.`)
   else if (worker.kind === 'reference' && wanted !== 'reference') {
