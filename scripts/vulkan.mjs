@@ -337,7 +337,11 @@ async function confirm(question) {
  */
 export async function ensureVulkan(options) {
   if (process.platform !== 'linux') return
-  const before = judgeDriver(readSystem(false))
+  const facts = readSystem(false)
+  const before = judgeDriver(facts)
+  if (facts.gpus.length > 0 && !before.driver.startsWith('a GPU driver') && (options.askAgain || !before.usable)) {
+    say('a GPU is in this machine without its Vulkan driver: "bin/tensorpress doctor" says what to do about it')
+  }
   if (before.usable) {
     if (options.askAgain) say(`Vulkan driver: ${before.driver}`)
     return
