@@ -1,7 +1,7 @@
 // The commands as processes, on small models built here: what they print, what they leave on disk, how they exit.
 
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, test } from 'node:test'
 import type { ModelDescription, PlanDocument } from '../../src/jobs/protocol.ts'
@@ -196,6 +196,31 @@ test('external data beside the model is found, and its absence is named', async 
   const files = readdirSync(join(out, 'small'))
   assert(files.includes('m.int8.onnx'), files.join())
   assert.equal((await runCli(out, 'validate', 'm.onnx', join('small', 'm.int8.onnx'))).status, 0)
+})
+
+test('a folder of shards becomes a folder of shards with its index and config', async (context) => {
+  const out = tempFolder(context)
+  const shard = (name: string, seed: number) =>
+    buildSafetensors([{ name, dtype: 'F32', shape: [16, 32], data: f32Bytes([...weightValues(512, seed)]) }])
+  mkdirSync(join(out, 'llm'))
+  writeFileSync(join(out, 'llm', 'model-00001-of-00002.safetensors'), shard('a.weight', 1))
+  writeFileSync(join(out, 'llm', 'model-00002-of-00002.safetensors'), shard('b.weight', 2))
+  const index = {
+    metadata: { total_size: 4096 },
+    weight_map: { 'a.weight': 'model-00001-of-00002.safetensors', 'b.weight': 'model-00002-of-00002.safetensors' },
+  }
+  writeFileSync(join(out, 'llm', 'model.safetensors.index.json'), JSON.stringify(index))
+  writeFileSync(join(out, 'llm', 'config.json'), '{"model_type": "tiny"}')
+  const result = await runCli(out, 'compress', 'llm', '-r', 'int4')
+  assert.equal(result.status, 0, result.stderr)
+  const made = readdirSync(join(out, 'llm.int4')).sort()
+  assert(made.includes('model.safetensors.index.json') && made.includes('config.json'), made.join())
+  assert.equal(made.filter((name) => name.endsWith('.safetensors')).length, 2)
+  const config = JSON.parse(readFileSync(join(out, 'llm.int4', 'config.json'), 'utf8')) as Record<string, unknown>
+  assert.equal(config['model_type'], 'tiny')
+  assert('quantization_config' in config)
+  assert.equal((await runCli(out, 'validate', 'llm', 'llm.int4')).status, 0)
+  assertFails(await runCli(out, 'compress', 'llm', '-r', 'int4'), 2, /exists already/)
 })
 
 test('bad recipes name the key, bad datasets and requirements are refused before any work', async (context) => {
