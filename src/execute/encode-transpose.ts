@@ -150,7 +150,10 @@ function addDispatch(
   )
 }
 
-/** Reads a complete packed tensor back, a chunk at a time, and writes it. */
+/** Bytes of a packed tensor read back at a time: a quarter of the smallest chunk on a GPU, so that staging stays small. */
+const READ_BACK_BYTES = 1024 * 1024
+
+/** Reads a complete packed tensor back, in parts, and writes it. */
 async function writeTarget(
   pass: EncodePass,
   lane: Lane,
@@ -159,7 +162,7 @@ async function writeTarget(
   target: BlockTarget,
 ): Promise<void> {
   const blocks = blockCount(block)
-  const step = lane.device.tuning.chunkBytes
+  const step = READ_BACK_BYTES
   const copy = async (
     buffer: DeviceBuffer,
     totalBytes: number,

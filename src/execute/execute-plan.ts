@@ -34,6 +34,7 @@ export interface ExecutionHooks {
 export interface TensorFinding {
   nonFinite?: boolean
   float16Overflow?: boolean
+  bfloat16Overflow?: boolean
   /** Values that are NaN or Inf, or that overflow. */
   count: number
 }
@@ -67,7 +68,7 @@ export async function executePlan(
     .filter(({ elements }) => elements > 0)
   await device.prepare(kernelsFor(works))
   const lanes = createLanes(device, device.tuning.lanes)
-  const accumulators = new TransposeAccumulators(device)
+  const accumulators = new TransposeAccumulators(device, works)
   const output = createOutputFiles(outputDir, layout)
   try {
     return await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
@@ -246,9 +247,14 @@ function finishWork(work: TensorWork): void {
 function findings(works: readonly TensorWork[]): Map<string, TensorFinding> {
   const facts = new Map<string, TensorFinding>()
   for (const { name, plan, nonFinite, float16Overflow } of works) {
-    const float16 = plan.encode.kind === 'float16' || plan.encode.kind === 'bfloat16'
-    if (float16 && float16Overflow > 0) facts.set(name, { float16Overflow: true, count: float16Overflow })
-    else if (!float16 && plan.encode.kind !== 'dense' && nonFinite > 0) {
+    const { kind } = plan.encode
+    if (kind === 'float16' || kind === 'bfloat16') {
+      if (float16Overflow === 0) continue
+      facts.set(name, {
+        ...(kind === 'float16' ? { float16Overflow: true } : { bfloat16Overflow: true }),
+        count: float16Overflow,
+      })
+    } else if (kind !== 'dense' && nonFinite > 0) {
       facts.set(name, { nonFinite: true, count: nonFinite })
     }
   }

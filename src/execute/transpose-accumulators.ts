@@ -24,14 +24,19 @@ export function blockCount(block: BlockEncode): number {
 /** Packed tensors under construction. A lane waits here before it opens one that would pass the bound. */
 export class TransposeAccumulators {
   readonly #device: ComputeDevice
+  /** Blocks of the largest tensor that will be opened. */
+  readonly #mostBlocks: number
+  /** Symmetric zero points are known beforehand; the kernels of all open tensors may write theirs to one place. */
+  #ignoredZeroPoints: DeviceBuffer | null = null
   readonly #open = new Map<TensorWork, BlockTarget>()
   readonly #idle: BlockTarget[] = []
   #openBytes = 0
   #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = []
   #failure: { error: unknown } | null = null
 
-  constructor(device: ComputeDevice) {
+  constructor(device: ComputeDevice, works: readonly TensorWork[]) {
     this.#device = device
+    this.#mostBlocks = works.reduce((most, { block }) => (block === null ? most : Math.max(most, blockCount(block))), 0)
   }
 
   /** The buffers of this tensor, opened by whichever of its pieces comes first. */
@@ -44,8 +49,8 @@ export class TransposeAccumulators {
       if (this.#open.size === 0 || this.#openBytes + bytes <= MAX_OPEN_BYTES) break
       await new Promise<void>((resolve, reject) => this.#waiting.push({ resolve, reject }))
     }
-    const target = this.#takeIdle(block) ?? this.#create(block)
     this.#openBytes += bytes
+    const target = this.#takeIdle(block) ?? this.#create(block)
     this.#open.set(work, target)
     return target
   }
@@ -67,19 +72,25 @@ export class TransposeAccumulators {
   }
 
   destroy(): void {
-    for (const target of [...this.#open.values(), ...this.#idle.splice(0)]) destroyTarget(target)
+    for (const target of [...this.#open.values(), ...this.#idle.splice(0)]) this.#destroyTarget(target)
     this.#open.clear()
+    this.#ignoredZeroPoints?.destroy()
+    this.#ignoredZeroPoints = null
   }
 
   #takeIdle(block: BlockEncode): BlockTarget | undefined {
     const blocks = blockCount(block)
     const packedBytes = blocks * blockWords(block.bits, block.blockSize) * 4
     const index = this.#idle.findIndex(
-      (target) => target.packed.sizeBytes === packedBytes && target.scales.sizeBytes === blocks * 4,
+      (target) =>
+        target.packed.sizeBytes === packedBytes &&
+        target.scales.sizeBytes === blocks * 4 &&
+        (target.zeroPoints === this.#ignoredZeroPoints) === block.symmetric,
     )
     if (index >= 0) return this.#idle.splice(index, 1)[0]
-    // Another size: give the memory back before asking for more.
-    for (const target of this.#idle.splice(0)) destroyTarget(target)
+    // Another size: give the memory back before asking for more; an empty submit is what really frees it.
+    for (const target of this.#idle.splice(0)) this.#destroyTarget(target)
+    void this.#device.submit([]).catch(() => undefined)
     return undefined
   }
 
@@ -89,18 +100,25 @@ export class TransposeAccumulators {
     return {
       packed: this.#device.createBuffer('transposed codes', bytes),
       scales: this.#device.createBuffer('transposed scales', blocks * 4),
-      zeroPoints: this.#device.createBuffer('transposed zero points', blocks * 4),
+      zeroPoints: block.symmetric
+        ? this.#zeroPointsNobodyReads()
+        : this.#device.createBuffer('transposed zero points', blocks * 4),
       blockBase: 0,
     }
   }
-}
 
-function destroyTarget(target: BlockTarget): void {
-  target.packed.destroy()
-  target.scales.destroy()
-  target.zeroPoints.destroy()
+  #zeroPointsNobodyReads(): DeviceBuffer {
+    this.#ignoredZeroPoints ??= this.#device.createBuffer('symmetric zero points', this.#mostBlocks * 4)
+    return this.#ignoredZeroPoints
+  }
+
+  #destroyTarget(target: BlockTarget): void {
+    target.packed.destroy()
+    target.scales.destroy()
+    if (target.zeroPoints !== this.#ignoredZeroPoints) target.zeroPoints.destroy()
+  }
 }
 
 function accumulatorBytes(block: BlockEncode): number {
-  return blockCount(block) * (blockWords(block.bits, block.blockSize) * 4 + 8)
+  return blockCount(block) * (blockWords(block.bits, block.blockSize) * 4 + (block.symmetric ? 4 : 8))
 }
