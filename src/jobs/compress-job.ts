@@ -43,7 +43,7 @@ export async function compressModel(
   started = performance.now(),
 ): Promise<CompressionResult> {
   const timesBefore = device.kernelTimes()
-  const facts = new Map<string, { nonFinite?: boolean; float16Overflow?: boolean }>()
+  const facts = new Map<string, { nonFinite?: boolean; float16Overflow?: boolean; bfloat16Overflow?: boolean }>()
   const nonFinite = new Map<string, number>()
   const seconds: Record<string, number> = { open: 0, calibrate: 0, encode: 0, finish: 0, measure: 0 }
   let bytesRead = 0

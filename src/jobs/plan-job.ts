@@ -22,7 +22,10 @@ import type { PlanDocument, PlanRow, ResolvedRecipe } from './protocol.ts'
 import { compileSelect, type Selection } from './select-tensors.ts'
 
 /** What a run over the data found out about a tensor, by name. An empty map plans from metadata alone. */
-export type TensorFacts = ReadonlyMap<string, { nonFinite?: boolean; float16Overflow?: boolean }>
+export type TensorFacts = ReadonlyMap<
+  string,
+  { nonFinite?: boolean; float16Overflow?: boolean; bfloat16Overflow?: boolean }
+>
 
 export interface JobPlan {
   plans: TensorPlan[]
@@ -115,6 +118,7 @@ function planTensor(tensor: TensorInfo, steps: CompiledStep[], facts: TensorFact
       stepId: step.id,
       nonFinite: known?.nonFinite ?? false,
       float16Overflow: known?.float16Overflow ?? false,
+      bfloat16Overflow: known?.bfloat16Overflow ?? false,
     })
     if (planned.kind === 'skip') {
       refused.push({ ...planned, selected: true })

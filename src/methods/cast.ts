@@ -16,7 +16,7 @@ export const cast: CompressionMethod<CastParams> = {
   needsGraph: false,
   plan(tensor, params, context) {
     const kind = params.dtype === 'fp16' ? 'float16' : 'bfloat16'
-    if (context.float16Overflow) {
+    if (params.dtype === 'fp16' ? context.float16Overflow : context.bfloat16Overflow) {
       return { kind: 'skip', reason: 'fp16_overflow', detail: `a value is beyond the range of ${params.dtype}` }
     }
     const support = tensor.encodings[kind]

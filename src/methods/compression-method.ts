@@ -10,8 +10,10 @@ export interface PlanContext {
   stepId: string
   /** Found by an earlier run over the data: the tensor holds NaN or Inf. */
   nonFinite: boolean
-  /** Found by an earlier run over the data: a finite value is too large for a 16-bit float of this dtype. */
+  /** Found by an earlier run over the data: a finite value is too large for fp16. */
   float16Overflow: boolean
+  /** Found by an earlier run over the data: a finite value rounds to infinity as bf16. */
+  bfloat16Overflow: boolean
 }
 
 export type MethodPlan =

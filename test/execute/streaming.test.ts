@@ -117,6 +117,32 @@ testOnDevices('a value that overflows fp16 keeps its tensor in fp32', async (dev
   )
 })
 
+testOnDevices(
+  'a value that overflows fp16 may still fit a later bf16 step, and none is found for both',
+  async (device) => {
+    const large = weights(256, 1)
+    large[17] = 65520
+    const largest = weights(256, 2)
+    largest[17] = 3.4028234663852886e38
+    const model = memoryModel([
+      { name: 'large', shape: [256], values: large, axis: null },
+      { name: 'largest', shape: [256], values: largest, axis: null },
+    ])
+    const steps = [
+      { method: 'cast', dtype: 'fp16' },
+      { method: 'cast', dtype: 'bf16' },
+    ]
+    const { result } = await compressInMemory(model, { steps }, device)
+    assert.deepEqual(
+      result.tensors.map(({ reason, encode }) => [reason, encode.kind]),
+      [
+        [null, 'bfloat16'],
+        ['fp16_overflow', 'dense'],
+      ],
+    )
+  },
+)
+
 testOnDevices('pruning keeps NaN and Inf while quantization gives way to it', async (device) => {
   const values = weights(1024, 1)
   values[3] = Number.NaN

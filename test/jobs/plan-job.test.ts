@@ -197,6 +197,13 @@ test('facts about the data remove choices: integers for NaN, fp16 for overflow',
   assert.equal(withFact('int8', { nonFinite: true })?.reason, 'non_finite')
   assert.equal(withFact('int4', { nonFinite: true })?.reason, 'non_finite')
   assert.equal(withFact('fp16', { float16Overflow: true })?.reason, 'fp16_overflow')
+  const halves = {
+    steps: [
+      { method: 'cast', dtype: 'fp16' },
+      { method: 'cast', dtype: 'bf16' },
+    ],
+  }
+  assert.equal(withFact(halves, { float16Overflow: true })?.encode.kind, 'bfloat16')
   assert.equal(withFact('prune-50+int8', { nonFinite: true })?.encode.kind, 'dense')
   const fallback = { steps: [{ method: 'quantize' }, { method: 'cast', dtype: 'bf16' }] }
   assert.equal(withFact(fallback, { nonFinite: true })?.encode.kind, 'bfloat16')
