@@ -66,7 +66,7 @@ export function serveChild(handler: RequestHandler, close: () => Promise<void>):
 
   // A terminal sends Ctrl-C, and a service manager its stop signal, to every process of the group. When this one ends is for
   // the parent to say: it may want the running request finished first.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 
   process.on('disconnect', () => {
     running?.abort.abort(new AppError('cancelled', 'the parent process is gone'))

@@ -11,10 +11,10 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { AppError } from '../errors.ts'
-import { inStore, storeError } from './file-errors.ts'
+import { inStore, isMissing, storeError } from './file-errors.ts'
 
 export interface DataFolder {
   readonly root: string
@@ -46,7 +46,7 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
     blobs: join(root, 'blobs'),
     shaderCache: join(root, 'shader-cache'),
   }
-  await inStore(`creating the data folder ${root}`, () => fs.mkdir(root, { recursive: true }))
+  await inStore(`creating the data folder ${root}`, () => makeFolder(root))
   const lock = takeLock(root)
   try {
     await inStore(`preparing the data folder ${root}`, async () => {
@@ -94,6 +94,22 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
       lock.close()
     },
   }
+}
+
+/** Like a recursive mkdir, which never returns where the kernel answers ENOENT below a folder that exists (/proc). */
+async function makeFolder(path: string): Promise<void> {
+  const make = () => fs.mkdir(path).catch((error: unknown) => (isExisting(error) ? undefined : Promise.reject(error)))
+  try {
+    await make()
+  } catch (error) {
+    if (!isMissing(error) || dirname(path) === path) throw error
+    await makeFolder(dirname(path))
+    await make()
+  }
+}
+
+function isExisting(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EEXIST'
 }
 
 /**

@@ -134,7 +134,7 @@ if (process.send !== undefined) {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   new Worker(new URL(`./parent-watch.${extension}`, import.meta.url), { workerData: process.ppid }).unref()
   // Ctrl-C reaches the whole process group; the parent decides what it means and closes the channel.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
   process.on('disconnect', () => process.exit(0))
   process.on('message', (message: InferenceMessage) => void answer(message))
 }

@@ -38,6 +38,13 @@ test('the lock ends with the process that holds it, even by SIGKILL', async (t) 
   data.close()
 })
 
+test('a folder several levels deep is made, and one that cannot be is refused', async (t) => {
+  const data = await openDataFolder(join(tempFolder(t), 'a', 'b', 'c'))
+  data.close()
+  if (process.platform !== 'linux') return
+  await assert.rejects(openDataFolder('/proc/no/such'), (error) => AppError.from(error).code === 'store_failed')
+})
+
 test('a path that is a file is refused with store_failed', async (t) => {
   const path = join(tempFolder(t), 'file')
   writeFileSync(path, '')
