@@ -121,6 +121,49 @@ test('an embedding tied to the output product keeps its per-row axis and is not 
   assert.equal(packed.ok ? null : packed.reason, 'shared_with_other_op')
 })
 
+test('products in index notation, joined projections and embeddings of contributed operators are weights', async (t) => {
+  const contrib = { domain: 'com.microsoft' }
+  const reader = await open(
+    t,
+    onnxModel(
+      {
+        nodes: [
+          node('Einsum', ['x', 'heads'], ['a'], { equation: 'bsd, dhk -> bshk' }),
+          node('Einsum', ['a', 'same'], ['b'], { equation: 'bshk,bshk->bs' }),
+          node('Attention', ['x', 'joined', 'joined_bias'], ['c'], { num_heads: 2 }, contrib),
+          node('EmbedLayerNormalization', ['ids', '', 'words', 'places', '', 'gamma', 'beta'], ['d'], {}, contrib),
+        ],
+        inputs: [value('x', [1, 2, 8]), value('ids', [1, 2], ONNX.i32)],
+        outputs: ['b', 'c', 'd'].map((name) => value(name, ['n'])),
+        initializers: [
+          floatTensor('heads', [8, 2, 4], 1),
+          floatTensor('same', [1, 2, 2, 4], 2),
+          floatTensor('joined', [8, 24], 3),
+          floatTensor('joined_bias', [24], 4),
+          floatTensor('words', [50, 8], 5),
+          floatTensor('places', [16, 8], 6),
+          floatTensor('gamma', [8], 7),
+          floatTensor('beta', [8], 8),
+        ],
+      },
+      { domains: ['com.microsoft'] },
+    ),
+  )
+  assert.deepEqual(
+    reader.tensors.map(({ name, roles, channelAxis }) => [name, roles.join(), channelAxis]),
+    [
+      ['heads', 'matmul', 2],
+      ['same', 'matmul', null],
+      ['joined', 'matmul', 1],
+      ['joined_bias', 'bias', null],
+      ['words', 'gather', 0],
+      ['places', 'gather', 0],
+      ['gamma', 'norm', null],
+      ['beta', 'norm', null],
+    ],
+  )
+})
+
 test('a Gemm with transA or alpha, a left operand, and a vector activation are not replaced', async (t) => {
   const reader = await open(
     t,

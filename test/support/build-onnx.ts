@@ -69,7 +69,14 @@ export function externalTensor(name: string, dims: readonly number[], entries: R
   })
 }
 
-export type AttributeValue = number | number[] | { float: number } | { floats: number[] } | TensorProto | GraphProto
+export type AttributeValue =
+  | string
+  | number
+  | number[]
+  | { float: number }
+  | { floats: number[] }
+  | TensorProto
+  | GraphProto
 
 function isTensor(value: object): value is TensorProto {
   return '$typeName' in value && value.$typeName === 'onnx.TensorProto'
@@ -82,6 +89,9 @@ function isGraph(value: object): value is GraphProto {
 export function attributeOf(name: string, value: AttributeValue): AttributeProto {
   const type = AttributeProto_AttributeType
   if (typeof value === 'number') return create(AttributeProtoSchema, { name, type: type.INT, i: BigInt(value) })
+  if (typeof value === 'string') {
+    return create(AttributeProtoSchema, { name, type: type.STRING, s: new TextEncoder().encode(value) })
+  }
   if (Array.isArray(value)) return create(AttributeProtoSchema, { name, type: type.INTS, ints: value.map(BigInt) })
   if (isTensor(value)) return create(AttributeProtoSchema, { name, type: type.TENSOR, t: value })
   if (isGraph(value)) return create(AttributeProtoSchema, { name, type: type.GRAPH, g: value })

@@ -3,7 +3,7 @@
 
 import type { NodeProto } from 'onnx-buf'
 import type { WeightRole } from '../../tensor/model.ts'
-import { floatAttribute, intAttribute, isStandard } from './attributes.ts'
+import { attribute, floatAttribute, intAttribute, isStandard } from './attributes.ts'
 import { transposeView, type View } from './views.ts'
 
 export interface OperandRole {
@@ -77,10 +77,19 @@ export function roleOf(node: NodeProto, inputIndex: number, view: View | null): 
     case 'Gemm':
     case 'FusedGemm':
       return gemmRole(node, inputIndex, view)
+    case 'Einsum':
+      return einsumRole(node, inputIndex, view)
+    case 'Attention':
+      // com.microsoft: inputs X, the joined projection [K,3N], its bias. The standard operator has no weights.
+      if (isStandard(node) || inputIndex === 0) return plain('other')
+      return inputIndex === 1 ? plain('matmul', rank === 2 ? 1 : null) : plain(inputIndex === 2 ? 'bias' : 'other')
+    case 'EmbedLayerNormalization':
+      return inputIndex >= 2 && inputIndex <= 4 ? plain('gather', rank > 0 ? 0 : null) : plain('other')
     case 'Conv':
     case 'FusedConv':
+    case 'DeformConv':
       if (inputIndex === 1) return plain('conv', rank > 0 ? 0 : null)
-      return plain(inputIndex === 2 ? 'bias' : 'other')
+      return plain(inputIndex === (node.opType === 'DeformConv' ? 3 : 2) ? 'bias' : 'other')
     case 'ConvTranspose':
       // With groups, axis 1 counts the outputs of one group only, and axis 0 separates more.
       if (inputIndex === 1)
@@ -138,4 +147,20 @@ function gemmRole(node: NodeProto, inputIndex: number, view: View | null): Opera
     ...plain('gemm', isTransposed ? 0 : 1),
     product: isProduct ? (isTransposed ? transposeView(view, [1, 0]) : view) : null,
   }
+}
+
+/** A product in index notation: channels run along the last label that this operand alone gives to the output. */
+function einsumRole(node: NodeProto, inputIndex: number, view: View | null): OperandRole {
+  const equation = Buffer.from(attribute(node, 'equation')?.s ?? [])
+    .toString('latin1')
+    .replaceAll(' ', '')
+  const [left = '', output = ''] = equation.split('->')
+  const terms = left.split(',')
+  const own = terms[inputIndex] ?? ''
+  if (view === null || terms.length !== 2 || !/^[a-zA-Z]{2,}$/.test(own) || own.length !== view.shape.length) {
+    return plain('other')
+  }
+  const other = terms[1 - inputIndex] ?? ''
+  const label = [...output].findLast((candidate) => own.includes(candidate) && !other.includes(candidate))
+  return plain('matmul', label === undefined ? null : own.indexOf(label))
 }
