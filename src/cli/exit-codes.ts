@@ -26,6 +26,8 @@ const BY_CODE: Partial<Record<ErrorCode, ExitCode>> = {
 }
 
 export function exitCodeOf(error: AppError): ExitCode {
+  // An original that onnxruntime refuses is a bad file; only an artifact that it refuses failed.
+  if (error.code === 'validation_failed' && error.context['model'] === 'original') return 3
   const special = BY_CODE[error.code]
   if (special !== undefined) return special
   switch (ERROR_CODES[error.code].kind) {

@@ -32,6 +32,12 @@ test('an unmet requirement and an artifact that fails validation exit with 4', (
   assert.deepEqual((['requirement_not_met', 'validation_failed'] as const).map(codeOf), [4, 4])
 })
 
+test('an original that onnxruntime refuses is a bad file, an artifact that it refuses a failure', () => {
+  const refused = (model: string) => exitCodeOf(new AppError('validation_failed', '', { model }))
+  assert.equal(refused('original'), 3)
+  assert.equal(refused('artifact'), 4)
+})
+
 test('failures of the machine and bugs exit with 1', () => {
   const codes = ['device_lost', 'worker_crashed', 'disk_full', 'store_failed', 'internal'] as const
   assert.deepEqual([...new Set(codes.map(codeOf))], [1])
