@@ -20,7 +20,7 @@ import { encodePiece, writeScaledParameters } from './encode.ts'
 import { shrinkCount } from './encode-blocks.ts'
 import type { EncodePass } from './encode-pass.ts'
 import { type CountingContext, pieceBytes } from './histogram-pass.ts'
-import { createLanes, type Lane, runPieces } from './lane.ts'
+import { type Lane, runPieces, withLanes } from './lane.ts'
 import { createOutputFiles } from './output-files.ts'
 import { cutPieces } from './pieces.ts'
 import { createWork, type TensorWork } from './tensor-work.ts'
@@ -67,18 +67,16 @@ export async function executePlan(
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
   await device.prepare(kernelsFor(works))
-  const lanes = createLanes(device, device.tuning.lanes)
-  const accumulators = new TransposeAccumulators(device, works)
-  const output = createOutputFiles(outputDir, layout)
-  try {
-    return await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
-  } finally {
-    output.close()
-    accumulators.destroy()
-    for (const lane of lanes) lane.destroy()
-    // destroy() returns memory only with a later submit.
-    await device.submit([]).catch(() => undefined)
-  }
+  return withLanes(device, async (lanes) => {
+    const accumulators = new TransposeAccumulators(device, works)
+    const output = createOutputFiles(outputDir, layout)
+    try {
+      return await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
+    } finally {
+      output.close()
+      accumulators.destroy()
+    }
+  })
 }
 
 /** The kernels that these tensors will run, so that none is compiled in the middle of the job and none needlessly. */
@@ -109,7 +107,7 @@ export function kernelsFor(works: readonly TensorWork[]): Kernel[] {
 
 async function runBatches(
   pass: EncodePass,
-  lanes: Lane[],
+  lanes: readonly Lane[],
   works: TensorWork[],
   layout: FileLayout,
   hooks: ExecutionHooks,
@@ -171,6 +169,7 @@ async function runBatches(
   }
   await pass.output.settle()
   lap('encode')
+  noteGlobalSparsity(works)
   await pass.output.sync()
   lap('finish')
   return { works, facts: findings(works), seconds, bytesRead, bytesWritten: pass.output.bytesWritten }
@@ -178,7 +177,7 @@ async function runBatches(
 
 async function encodeBatch(
   pass: EncodePass,
-  lanes: Lane[],
+  lanes: readonly Lane[],
   batch: TensorWork[],
   chunkBytes: number,
   signal: AbortSignal,
@@ -242,6 +241,17 @@ function finishWork(work: TensorWork): void {
   }
   if (work.pruneBits !== null) work.resolved['sparsity'] = work.zerosAfter / work.elements
   work.scaled = null
+}
+
+/** Over all tensors that share a threshold, the fraction of zeros that was asked for is met together, not one by one. */
+function noteGlobalSparsity(works: readonly TensorWork[]): void {
+  const groups = Map.groupBy(works, ({ plan }) => (plan.prune?.kind === 'global-sparsity' ? plan.prune.group : null))
+  for (const [group, members] of groups) {
+    if (group === null) continue
+    const elements = members.reduce((sum, work) => sum + work.elements, 0)
+    const zeros = members.reduce((sum, work) => sum + work.zerosAfter, 0)
+    for (const work of members) work.resolved['sparsityOfGroup'] = zeros / elements
+  }
 }
 
 function findings(works: readonly TensorWork[]): Map<string, TensorFinding> {

@@ -1,5 +1,5 @@
 // A lane: one set of reused buffers that carries one piece at a time through read -> upload -> kernels -> read back -> write.
-// Two or three lanes overlap disk, host and GPU. Entry: createLanes, runPieces. Buffers grow to what the work needs and are
+// Two or three lanes overlap disk, host and GPU. Entry: withLanes, runPieces. Buffers grow to what the work needs and are
 // freed together; a lane's device buffers are idle whenever no submit of that lane is in flight.
 
 import type { Command, ComputeDevice, DeviceBuffer, Kernel, Readback } from '../compute/compute-device.ts'
@@ -23,8 +23,17 @@ export interface Lane {
   destroy(): void
 }
 
-export function createLanes(device: ComputeDevice, count: number): Lane[] {
-  return Array.from({ length: count }, (_, index) => createLane(device, index))
+/** Runs `use` with the device's lanes and frees them however it ends. */
+export async function withLanes<T>(device: ComputeDevice, use: (lanes: readonly Lane[]) => Promise<T>): Promise<T> {
+  const lanes: Lane[] = []
+  try {
+    for (let index = 0; index < device.tuning.lanes; index++) lanes.push(createLane(device, index))
+    return await use(lanes)
+  } finally {
+    for (const lane of lanes) lane.destroy()
+    // destroy() returns memory only with a later submit; a lost device has nothing to return.
+    await device.submit([]).catch(() => undefined)
+  }
 }
 
 /** Growing by powers of two keeps the number of re-creations small. */

@@ -10,7 +10,7 @@ import { type ArtifactParts, openArtifactParts } from './artifact-parts.ts'
 import { type ComparePass, type Comparison, comparePiece, compareTransposed, newComparison } from './compare-pass.ts'
 import { type FileMeasure, hashFile } from './hash-files.ts'
 import { type CountingContext, countLinear, pieceBytes } from './histogram-pass.ts'
-import { createLanes, type Lane, runPieces } from './lane.ts'
+import { type Lane, runPieces, withLanes } from './lane.ts'
 import { linearEdges } from './linear-edges.ts'
 import { cutPieces } from './pieces.ts'
 import { createWork, type TensorWork } from './tensor-work.ts'
@@ -98,39 +98,38 @@ async function compareTensors(
   onBytes: (bytes: number, tensor: string | null) => void,
   thresholds: ReadonlyMap<string, number>,
 ): Promise<Map<string, MeasuredTensor>> {
-  const lanes = createLanes(device, device.tuning.lanes)
   const parts = await openArtifactParts(outputDir, layout)
-  const results = new Map(works.map((work) => [work, newComparison()]))
-  const pass: ComparePass = { reader, parts, results }
   try {
-    const { chunkBytes } = device.tuning
-    const simple = works.filter((work) => work.program !== 'blocks-transpose')
-    const pieces = cutPieces(simple, chunkBytes, 'encode')
-    for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
-    await runPieces(lanes, pieces, signal, async (lane, piece) => {
-      await comparePiece(pass, lane, piece)
-      onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
-      for (const { work } of piece.spans) {
-        work.piecesLeft--
-        if (work.piecesLeft === 0) parts.forget(work)
+    return await withLanes(device, async (lanes) => {
+      const results = new Map(works.map((work) => [work, newComparison()]))
+      const pass: ComparePass = { reader, parts, results }
+      const { chunkBytes } = device.tuning
+      const simple = works.filter((work) => work.program !== 'blocks-transpose')
+      const pieces = cutPieces(simple, chunkBytes, 'encode')
+      for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
+      await runPieces(lanes, pieces, signal, async (lane, piece) => {
+        await comparePiece(pass, lane, piece)
+        onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
+        for (const { work } of piece.spans) {
+          work.piecesLeft--
+          if (work.piecesLeft === 0) parts.forget(work)
+        }
+      })
+      for (const work of works) {
+        if (work.program === 'blocks-transpose')
+          await compareTransposedTensor(pass, lanes, device, work, signal, onBytes)
       }
+      const counting: CountingContext = { reader, lanes, signal, onBytes: () => undefined }
+      return await summarize(counting, parts, works, results, thresholds)
     })
-    for (const work of works) {
-      if (work.program === 'blocks-transpose') await compareTransposedTensor(pass, lanes, device, work, signal, onBytes)
-    }
-    const counting: CountingContext = { reader, lanes, signal, onBytes: () => undefined }
-    return await summarize(counting, parts, works, results, thresholds)
   } finally {
     await parts.close()
-    for (const lane of lanes) lane.destroy()
-    // destroy() returns memory only with a later submit.
-    await device.submit([]).catch(() => undefined)
   }
 }
 
 async function compareTransposedTensor(
   pass: ComparePass,
-  lanes: Lane[],
+  lanes: readonly Lane[],
   device: ComputeDevice,
   work: TensorWork,
   signal: AbortSignal,

@@ -9,7 +9,7 @@ import { elementCount } from '../tensor/dtype.ts'
 import type { ModelReader, TensorInfo, TensorPlan } from '../tensor/model.ts'
 import { mergeStatistics } from './channel-window.ts'
 import { type CountingContext, countLinear } from './histogram-pass.ts'
-import { asWordView, clear, createLanes, run, runPieces } from './lane.ts'
+import { asWordView, clear, run, runPieces, withLanes } from './lane.ts'
 import { linearEdges } from './linear-edges.ts'
 import { cutPieces } from './pieces.ts'
 import { flatTable } from './segment-tables.ts'
@@ -43,8 +43,7 @@ export async function tensorHistogram(
   const elements = elementCount(tensor.shape)
   if (elements === 0) return { bins: [], elements: 0, zeros: 0, nonFinite: 0, min: 0, max: 0 }
   await device.prepare([statistics, histogramLinear])
-  const lanes = createLanes(device, device.tuning.lanes)
-  try {
+  return withLanes(device, async (lanes) => {
     const context: CountingContext = { reader, lanes, signal, onBytes: () => undefined }
     const work = createWork(keepPlan(tensor), { files: [], notes: [] })
     const { min, max, zeros, nonFinite } = await wholeStatistics(context, work)
@@ -53,10 +52,7 @@ export async function tensorHistogram(
     const counts = await countLinear(context, work, edges)
     const rows = Array.from(counts, (count, bin) => ({ from: edges[bin] ?? 0, to: edges[bin + 1] ?? 0, count }))
     return { bins: rows, elements, zeros, nonFinite, min, max }
-  } finally {
-    for (const lane of lanes) lane.destroy()
-    await device.submit([]).catch(() => undefined)
-  }
+  })
 }
 
 function keepPlan(tensor: TensorInfo): TensorPlan {

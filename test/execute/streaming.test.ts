@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
+import { compressModel } from '../../src/jobs/compress-job.ts'
 import type { Progress } from '../../src/jobs/protocol.ts'
+import { resolveRecipe } from '../../src/jobs/recipe.ts'
 import { compressInMemory } from '../support/compress-memory.ts'
 import { type MemoryTensor, memoryModel } from '../support/memory-model.ts'
 import { weights } from '../support/weights.ts'
@@ -195,6 +197,21 @@ test('cancelling while a tensor is gathered for transposing leaves no lane waiti
   await assert.rejects(running, (error) => error instanceof AppError && error.code === 'cancelled')
 })
 
+testOnDevices('an output name that leaves its folder is refused, and the lanes are freed', async (device) => {
+  const reader = memoryModel([{ name: 'w', shape: [100, 100], values: weights(10_000) }])
+  const spec = {
+    recipe: resolveRecipe('int8').recipe,
+    output: { externalData: 'auto', shardBytes: null, fileName: 'folder/../../outside.bin' } as const,
+    outputDir: '/nowhere',
+    measure: false,
+  }
+  const hooks = { signal: new AbortController().signal, progress: () => undefined }
+  await assert.rejects(
+    compressModel(reader, spec, device, hooks),
+    (error) => error instanceof AppError && error.code === 'format_invalid',
+  )
+})
+
 test('a read that fails fails the job with its error', async () => {
   const model = memoryModel([{ name: 'w', shape: [100, 100], values: weights(10_000) }])
   model.read = () => Promise.reject(new AppError('format_truncated', 'the file ends early'))
@@ -202,6 +219,26 @@ test('a read that fails fails the job with its error', async () => {
     compressInMemory(model, 'int8', referenceDevice()),
     (error) => error instanceof AppError && error.code === 'format_truncated',
   )
+})
+
+test('a device that is lost in the middle fails the job with device_lost, and no lane waits for ever', async () => {
+  for (const recipe of ['int8', 'int4', 'prune-50', 'fp16']) {
+    for (const lostAt of [0, 1, 5]) {
+      const device = withTuning(referenceDevice(), { chunkBytes: CHUNK_BYTES * 2, lanes: 3 })
+      let submits = 0
+      const submit = device.submit
+      device.submit = (commands, readbacks) =>
+        submits++ >= lostAt ? Promise.reject(new AppError('device_lost', 'gone')) : submit(commands, readbacks)
+      const model = memoryModel([
+        { name: 'a', shape: [640, 64], values: weights(40960, 1), axis: 1 },
+        { name: 'b', shape: [640, 64], values: weights(40960, 2) },
+      ])
+      await assert.rejects(
+        compressInMemory(model, recipe, device),
+        (error) => error instanceof AppError && error.code === 'device_lost',
+      )
+    }
+  }
 })
 
 test('progress counts bytes up to the total in every stage', async () => {

@@ -70,6 +70,10 @@ testOnDevices('global sparsity has one threshold over all tensors of the step', 
     result.tensors.map(({ resolved }) => resolved['threshold']),
     [threshold, threshold, undefined],
   )
+  assert.deepEqual(
+    result.tensors.map(({ resolved }) => resolved['sparsityOfGroup']),
+    [0.5, 0.5, undefined],
+  )
   const zeros = [...floats(part('a', 'values')), ...floats(part('b', 'values'))].filter((value) => value === 0).length
   assert.equal(zeros, 2500)
 })
