@@ -134,14 +134,12 @@ export function createJobQueue(options: QueueOptions): JobEngine {
       timer.refresh()
       tell()
     }
-    try {
-      const outcome = await options.run(job, { signal: abort.signal, onProgress })
-      clearInterval(timer)
-      await conclude(job, outcome)
-    } catch (error) {
-      clearInterval(timer)
-      await concludeFailure(job, AppError.from(error), abort.signal)
-    }
+    const outcome = await options
+      .run(job, { signal: abort.signal, onProgress })
+      .catch((error: unknown) => AppError.from(error))
+      .finally(() => clearInterval(timer))
+    if (outcome instanceof AppError) await concludeFailure(job, outcome, abort.signal)
+    else await conclude(job, outcome)
   }
 
   async function concludeFailure(job: JobRecord, error: AppError, signal: AbortSignal): Promise<void> {
@@ -152,8 +150,7 @@ export function createJobQueue(options: QueueOptions): JobEngine {
       log.warn({ job_id: job.id, attempt: job.attempt, code: error.code, error: error.detail }, 'attempt failed')
       return putBack(job, job.attempt + 1)
     }
-    if (error.code === 'internal')
-      log.error({ job_id: job.id, error: error.stack ?? error.detail }, 'job failed by a bug')
+    if (error.code === 'internal') log.error({ job_id: job.id, error: stackOf(error) }, 'job failed by a bug')
     return conclude(job, failure('failed', isRetried(error) ? attemptsExhausted(error, job.attempt) : error))
   }
 
@@ -254,6 +251,11 @@ export function createJobQueue(options: QueueOptions): JobEngine {
       await Promise.race([looping, new Promise((resolve) => setTimeout(resolve, STOP_MS).unref())])
     },
   }
+}
+
+/** Of what was thrown in the first place, where that is known. */
+function stackOf(error: AppError): string {
+  return (error.cause instanceof Error ? error.cause.stack : error.stack) ?? error.detail
 }
 
 function failure(state: 'failed' | 'cancelled', error: AppError): JobOutcome {
