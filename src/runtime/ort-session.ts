@@ -1,6 +1,7 @@
 // The only importer of onnxruntime-node: one model, loaded from its path and run on the CPU with explicit settings. Entry:
 // openSession. Calls block this process and may abort it (native code), so only short-lived children import this file.
 
+import { dirname, sep } from 'node:path'
 import type { InferenceSession } from 'onnxruntime-node'
 import * as ort from 'onnxruntime-node'
 import { AppError } from '../errors.ts'
@@ -96,7 +97,8 @@ export async function openSession(path: string, settings: SessionSettings): Prom
       ? {}
       : { extra: { session: { x64quantprecision: settings.x64QuantPrecision } } }),
   }
-  const session = await attempt('load', () => ort.InferenceSession.create(path, options))
+  const folder = dirname(path)
+  const session = await attempt('load', folder, () => ort.InferenceSession.create(path, options))
   const outputs = session.outputMetadata.map(describe)
   const fetches = outputs.filter(({ dtype }) => dtype !== null).map(({ name }) => name)
   return {
@@ -105,18 +107,22 @@ export async function openSession(path: string, settings: SessionSettings): Prom
     run: async (feeds) => {
       const tensors: Record<string, ort.Tensor> = {}
       for (const [name, input] of Object.entries(feeds)) tensors[name] = toOrt(input)
-      const results = await attempt('run', () => session.run(tensors, fetches))
+      const results = await attempt('run', folder, () => session.run(tensors, fetches))
       return new Map(fetches.map((name) => [name, fromOrt(results[name]!)]))
     },
     release: () => session.release(),
   }
 }
 
-async function attempt<T>(what: 'load' | 'run', action: () => Promise<T>): Promise<T> {
+/** onnxruntime names files by their whole path; where a server keeps its models is nobody else's business. */
+async function attempt<T>(what: 'load' | 'run', folder: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action()
   } catch (error) {
-    const message = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ').slice(0, 600)
+    const message = (error instanceof Error ? error.message : String(error))
+      .replaceAll(`${folder}${sep}`, '')
+      .replace(/\s+/g, ' ')
+      .slice(0, 600)
     throw new AppError(
       'validation_failed',
       `onnxruntime could not ${what} the model: ${message}`,

@@ -149,7 +149,8 @@ test('counts NaN that only the artifact gives, and warns', async (t) => {
 })
 
 test('refuses an artifact that does not load, or that lost an output, naming the model', async (t) => {
-  const [original, broken, renamed] = writeFiles(tempFolder(t), {
+  const folder = tempFolder(t)
+  const [original, broken, renamed] = writeFiles(folder, {
     'a.onnx': linearModel(identityWeights()),
     'b.onnx': onnxBytes(
       onnxModel({
@@ -162,6 +163,7 @@ test('refuses an artifact that does not load, or that lost an output, naming the
   })
   const error = await failure(validateSpec(original!.path, broken!.path), 'validation_failed')
   assert.match(error.detail, /^the artifact: onnxruntime could not load the model: .*NoSuchOp/)
+  assert.ok(!error.detail.includes(folder), 'the message does not tell where files lie')
   assert.equal(error.context['model'], 'artifact')
   assert.match(
     (await failure(validateSpec(broken!.path, original!.path), 'validation_failed')).detail,
