@@ -186,7 +186,7 @@ function compress(subject: Subject, preset: string, folder: string): Row {
     latencyRatio: null,
     ocr: null,
   }
-  if (run.status !== 0) return { ...row, detail: `exit ${run.status}: ${run.stderr.trim().split('\n').at(-1)}` }
+  if (run.status !== 0) return { ...row, detail: `exit ${run.status}: ${complaint(run.stderr)}` }
   const report = JSON.parse(readFileSync(reportPath, 'utf8')) as Report
   const figure = report.metrics[subject.figure]
   const validation = report.validation
@@ -294,4 +294,10 @@ try {
   } else console.log(markdown(list, rows, ocrBefore, facts))
 } finally {
   rmSync(folder, { recursive: true, force: true })
+}
+
+/** The line that says what went wrong; a stack trace may follow it. */
+function complaint(stderr: string): string {
+  const lines = stderr.trim().split('\n')
+  return lines.find((line) => line.startsWith('tensorpress: ')) ?? lines.at(-1) ?? ''
 }
