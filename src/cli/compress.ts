@@ -73,7 +73,9 @@ export const command: Command = {
         const { model, summary } = await withInspectChild(async (inspect) => {
           const gathered = await gatherThrough(inspect, args.positionals[0]!, signal)
           if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
-          return { model: gathered, summary: (await inspect.describe(gathered.files, { signal })).summary }
+          const { summary } = await inspect.describe(gathered.files, { signal })
+          if (dataset !== null) await inspect.matchDataset(dataset.path, summary, { signal })
+          return { model: gathered, summary }
         })
         const target = await outputTarget(model, recipe.name, args.text('output'))
         const output = await openOutput(target, force)

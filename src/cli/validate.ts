@@ -4,7 +4,7 @@
 import { AppError } from '../errors.ts'
 import { defaultValidationSettings } from '../jobs/run-job.ts'
 import type { InspectChild } from '../jobs/worker-pool.ts'
-import type { SourceFile } from '../tensor/model.ts'
+import type { ModelSummary, SourceFile } from '../tensor/model.ts'
 import {
   evaluateRequirements,
   METRICS,
@@ -47,7 +47,9 @@ export const command: Command = {
       const dataset = await datasetFile(args.text('dataset'))
       const [original, artifact] = await withInspectChild(async (inspect) => {
         if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
-        return Promise.all(args.positionals.map((path) => opened(inspect, path, signal)))
+        const models = await Promise.all(args.positionals.map((path) => opened(inspect, path, signal)))
+        if (dataset !== null) await inspect.matchDataset(dataset.path, models[0]!.summary, { signal })
+        return models
       })
       if (original!.format !== artifact!.format) {
         throw new AppError(
@@ -81,12 +83,13 @@ interface Opened {
   mainPath: string
   format: 'onnx' | 'safetensors'
   files: SourceFile[]
+  summary: ModelSummary
 }
 
 async function opened(inspect: InspectChild, argument: string, signal: AbortSignal): Promise<Opened> {
   const { files } = await gatherThrough(inspect, argument, signal)
   const { summary } = await inspect.describe(files, { signal })
-  return { mainPath: files[0]!.path, format: summary.format, files }
+  return { mainPath: files[0]!.path, format: summary.format, files, summary }
 }
 
 function bytesOf(files: SourceFile[]): number {

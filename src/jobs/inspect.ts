@@ -4,11 +4,11 @@
 import { AppError } from '../errors.ts'
 import { modelCompanions, openModel } from '../formats/index.ts'
 import { DTYPES, elementCount } from '../tensor/dtype.ts'
-import { dataLength, type ModelReader, type ModelSummary, type SourceFile } from '../tensor/model.ts'
-import { matchDataset, openDataset } from '../validate/dataset.ts'
+import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
+import { checkLabelRange, declaredClassCount, matchDataset, openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { planJob } from './plan-job.ts'
-import type { DatasetDescription, DatasetFit, ModelDescription } from './protocol.ts'
+import type { DatasetDescription, DatasetFit, ModelDescription, ModelValues } from './protocol.ts'
 
 /** The description of an opened model: summary, files and the tensor table. */
 export function describeModel(reader: ModelReader): ModelDescription {
@@ -50,12 +50,18 @@ async function describeDataset(path: string): Promise<DatasetDescription> {
   }
 }
 
-/** Compares names, shapes and dtypes; no array is read. Throws dataset_invalid, listing what is expected. */
-async function fitDataset(path: string, inputs: ModelSummary['inputs']): Promise<DatasetFit> {
+/**
+ * Compares names, shapes and dtypes, and labels with the classes that the model declares; no other array is read.
+ * Throws dataset_invalid, listing what is expected.
+ */
+async function fitDataset(path: string, { inputs, outputs }: ModelValues): Promise<DatasetFit> {
   const dataset = await openDataset(path)
   try {
-    const { sampleCount, notes } = matchDataset(dataset, inputs)
-    return { sampleCount, notes }
+    const matched = matchDataset(dataset, inputs)
+    const labels = await matched.labels()
+    const classes = declaredClassCount(inputs, outputs, matched.samplesPerRun)
+    if (labels?.kind === 'classes' && classes !== null) checkLabelRange(labels, classes)
+    return { sampleCount: matched.sampleCount, notes: matched.notes }
   } finally {
     await dataset.close()
   }
@@ -68,7 +74,7 @@ const handle: RequestHandler = async (request) => {
     case 'describe-dataset':
       return describeDataset(request.path)
     case 'match-dataset':
-      return fitDataset(request.path, request.inputs)
+      return fitDataset(request.path, request.model)
     case 'companions':
       return modelCompanions(request.main)
     case 'plan':

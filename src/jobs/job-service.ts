@@ -59,7 +59,7 @@ export function createJobService(parts: JobServiceParts): JobService {
       const datasetId = request.datasetId ?? null
       const dataset = datasetId === null ? null : await datasets.get(datasetId)
       const payload = resolvePayload(request, model, options.requestId ?? null)
-      if (dataset !== null) await inspect.matchDataset(await datasets.pathOf(dataset), model.summary.inputs)
+      if (dataset !== null) await inspect.matchDataset(await datasets.pathOf(dataset), model.summary)
       const key = options.idempotencyKey ?? null
       if (key !== null && (key === '' || key.length > MAX_KEY_CHARACTERS)) {
         throw new AppError(

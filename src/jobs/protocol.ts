@@ -45,6 +45,9 @@ export interface TensorRow {
   locked: { reason: SkipReason; detail: string } | null
 }
 
+/** What a dataset is held against. */
+export type ModelValues = Pick<ModelSummary, 'inputs' | 'outputs'>
+
 /** How many samples a dataset has for a model, and what a reader of the report must know. */
 export interface DatasetFit {
   sampleCount: number
@@ -193,8 +196,8 @@ export type ChildRequest =
   | { id: number; type: 'companions'; main: SourceFile }
   /** Inspect child: opens an .npz; result: DatasetDescription. */
   | { id: number; type: 'describe-dataset'; path: string }
-  /** Inspect child: whether an .npz fits these inputs of a model; result: DatasetFit, or dataset_invalid. */
-  | { id: number; type: 'match-dataset'; path: string; inputs: ModelSummary['inputs'] }
+  /** Inspect child: whether an .npz fits the inputs of a model, and its labels the outputs; result: DatasetFit, or dataset_invalid. */
+  | { id: number; type: 'match-dataset'; path: string; model: ModelValues }
   | { id: number; type: 'plan'; files: SourceFile[]; recipe: ResolvedRecipe; output: OutputOptions }
   | { id: number; type: 'histogram'; files: SourceFile[]; tensor: string; bins: number }
   | { id: number; type: 'compress'; spec: CompressSpec }

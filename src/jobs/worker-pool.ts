@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DeviceInfo, DeviceLimits } from '../compute/compute-device.ts'
 import { AppError } from '../errors.ts'
-import type { ModelSummary, OutputOptions, SourceFile } from '../tensor/model.ts'
+import type { OutputOptions, SourceFile } from '../tensor/model.ts'
 import {
   type Child,
   type ChildLimits,
@@ -23,6 +23,7 @@ import type {
   DatasetFit,
   HistogramResult,
   ModelDescription,
+  ModelValues,
   PlanDocument,
   ResolvedRecipe,
 } from './protocol.ts'
@@ -75,8 +76,8 @@ export interface InspectChild extends PooledChild {
   ): Promise<PlanDocument>
   companions(main: SourceFile, options?: RequestOptions): Promise<string[]>
   describeDataset(path: string, options?: RequestOptions): Promise<DatasetDescription>
-  /** Throws dataset_invalid when it does not fit these inputs. */
-  matchDataset(path: string, inputs: ModelSummary['inputs'], options?: RequestOptions): Promise<DatasetFit>
+  /** Throws dataset_invalid when it does not fit the model's inputs, or its labels are seen not to fit the outputs. */
+  matchDataset(path: string, model: ModelValues, options?: RequestOptions): Promise<DatasetFit>
 }
 
 /** Pauses between restarts: short at first, since most crashes belong to one job; long when it keeps dying. */
@@ -265,7 +266,11 @@ export function createInspectChild(options: PoolOptions): InspectChild {
       (await inspect('model', { type: 'companions', main }, requestOptions)) as string[],
     describeDataset: async (path, requestOptions) =>
       (await inspect('dataset', { type: 'describe-dataset', path }, requestOptions)) as DatasetDescription,
-    matchDataset: async (path, inputs, requestOptions) =>
-      (await inspect('dataset', { type: 'match-dataset', path, inputs }, requestOptions)) as DatasetFit,
+    matchDataset: async (path, { inputs, outputs }, requestOptions) =>
+      (await inspect(
+        'dataset',
+        { type: 'match-dataset', path, model: { inputs, outputs } },
+        requestOptions,
+      )) as DatasetFit,
   }
 }

@@ -141,6 +141,8 @@ export function matchDataset(dataset: Dataset, inputs: readonly ModelInput[]): M
   const names = new Set(inputs.map(({ name }) => name))
   for (const name of arrays.keys())
     if (!names.has(name) && arrays.get(name) !== labelsArray) problems.push(`array '${name}' is no input of the model`)
+  if (inputs.length === 0)
+    throw invalid('the model has no inputs, so a dataset has no use: leave it out', { found: dataset.arrays })
   if (problems.length > 0) throw mismatch(problems, inputs, dataset)
 
   const samplesPerRun = runLength(bindings, inputs, dataset)
@@ -296,6 +298,27 @@ export function checkLabelRange(labels: Labels & { kind: 'classes' }, classCount
       allowed: [0, classCount - 1],
     },
   )
+}
+
+/**
+ * How many classes a model with one output declares: C of f [N, C] whose N is the samples of a run. null: not declared, or
+ * only a run can tell which output the labels are held against.
+ */
+export function declaredClassCount(
+  inputs: readonly ModelInput[],
+  outputs: readonly ModelInput[],
+  samplesPerRun: number | null,
+): number | null {
+  const [output] = outputs
+  if (outputs.length !== 1 || output === undefined || !output.dtype.startsWith('f')) return null
+  const [samples, classes] = output.shape
+  if (output.shape.length !== 2 || typeof classes !== 'number' || classes < 2) return null
+  const symbol = inputs[0]?.shape[0]
+  const perSample =
+    samplesPerRun === null
+      ? typeof samples === 'string' && samples !== '' && samples === symbol
+      : samples === samplesPerRun
+  return perSample ? classes : null
 }
 
 function mismatch(problems: string[], inputs: readonly ModelInput[], dataset: Dataset): AppError {

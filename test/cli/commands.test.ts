@@ -236,6 +236,24 @@ test('bad recipes name the key, bad datasets and requirements are refused before
   assert.deepEqual(readdirSync(out), ['r.yaml'])
 })
 
+test('a dataset that does not match the model is one line, before any work', async (context) => {
+  const out = tempFolder(context)
+  const model = join(folder, 'm.onnx')
+  const x = f4([2, K], [...weightValues(2 * K, 3)])
+  writeNpz(join(out, 'named.npz'), { y: x })
+  writeNpz(join(out, 'shaped.npz'), { x: f4([2, 3], [1, 2, 3, 4, 5, 6]) })
+  writeNpz(join(out, 'labels.npz'), { x, labels: i8([2], [0, N]) })
+  const expected = /Expected: 'x' f32 \[batch, 64\]/
+  const compress = (name: string) => runCli(out, 'compress', model, '-r', 'int8', '--dataset', name)
+  assertFails(await compress('named.npz'), 3, expected)
+  assertFails(await compress('shaped.npz'), 3, expected)
+  assertFails(await compress('labels.npz'), 3, /label 4 at position 1 is out of range: the model has 4 classes/)
+  assertFails(await runCli(out, 'validate', model, model, '--dataset', 'named.npz'), 3, expected)
+  const tensors = join(folder, 'm.safetensors')
+  assertFails(await runCli(out, 'compress', tensors, '-r', 'int8', '--dataset', 'named.npz'), 3, /has no inputs/)
+  assert.deepEqual(readdirSync(out).sort(), ['labels.npz', 'named.npz', 'shaped.npz'])
+})
+
 test('validate compares two models and judges a requirement', async (context) => {
   const out = tempFolder(context)
   const small = join(out, 'm.fp16.onnx')

@@ -145,6 +145,18 @@ test('a dataset that does not fit the model refuses the job and lists what is ex
   assert.deepEqual((await service.jobs.list({ limit: 5, cursor: null })).items, [])
 })
 
+test('labels that the model has no class for refuse the job', async (t) => {
+  const service = await realService(t)
+  const modelId = await upload('models', service, { 'net.onnx': classifier() })
+  const x = f4([2, 64], Array(128).fill(0.5))
+  const datasetId = await upload('datasets', service, { 'd.npz': npzBytes({ x, labels: i8([2], [0, CLASSES]) }) })
+  await assert.rejects(service.jobs.create({ modelId, recipe: 'int8', datasetId }), (error) => {
+    assert.equal(AppError.from(error).code, 'dataset_invalid')
+    assert.match(AppError.from(error).detail, new RegExp(`label ${CLASSES} at position 1 is out of range`))
+    return true
+  })
+})
+
 test('a file that is no .npz is refused when it is sent', async (t) => {
   const service = await realService(t)
   await assert.rejects(upload('datasets', service, { 'd.npz': Buffer.from('not a zip') }), (error) => {

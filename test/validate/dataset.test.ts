@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import {
   checkLabelRange,
+  declaredClassCount,
   type Feed,
   type MatchedDataset,
   type ModelInput,
@@ -242,6 +243,19 @@ test('labels out of range are refused by position and value', () => {
     refused(/label 10 at position 2 is out of range: the model has 10 classes, 0 to 9/),
   )
   assert.throws(() => checkLabelRange({ ...labels, values: Int32Array.of(-1) }, 10), refused(/label -1 at position 0/))
+})
+
+test('the classes of a model are known before it runs when its one output declares them per sample', () => {
+  const scores = (...shape: (number | string)[]): ModelInput => ({ name: 'y', dtype: 'f32', shape })
+  assert.equal(declaredClassCount([X], [scores('N', 10)], null), 10)
+  assert.equal(declaredClassCount([{ ...X, shape: [4, 2] }], [scores(4, 10)], 4), 10)
+  // Only a run can tell: another batch, classes unknown, a value a sample, two outputs, class ids.
+  assert.equal(declaredClassCount([X], [scores('M', 10)], null), null)
+  assert.equal(declaredClassCount([X], [scores('N', 10)], 1), null)
+  assert.equal(declaredClassCount([X], [scores('N', 'C')], null), null)
+  assert.equal(declaredClassCount([X], [scores('N', 1)], null), null)
+  assert.equal(declaredClassCount([X], [scores('N', 10), scores('N', 3)], null), null)
+  assert.equal(declaredClassCount([X], [{ ...scores('N', 10), dtype: 'i64' }], null), null)
 })
 
 test('input names with slashes and colons are keys, not paths', async (t) => {
