@@ -1,5 +1,6 @@
-// Dataset elements in the dtype that a model input wants: convertElements. Conversions are exact, value by value, with one
-// exception that is named in canConvert: f64 is rounded to the nearest f32, since NumPy makes f64 unless told otherwise.
+// Dataset elements in the dtype that a model input wants: convertElements. Floats stay floats and integers integers.
+// Conversions are exact, value by value, with one exception that is named in canConvert: f64 is rounded to the nearest f32,
+// since NumPy makes f64 unless told otherwise.
 
 import { AppError } from '../errors.ts'
 import { byteLength, DTYPES, type DType } from '../tensor/dtype.ts'
@@ -8,13 +9,25 @@ import { float16ToNumber } from '../tensor/float16.ts'
 const INTEGERS: readonly DType[] = ['i8', 'u8', 'i16', 'u16', 'i32', 'u32', 'i64', 'u64', 'bool']
 const FLOATS: readonly DType[] = ['f16', 'f32', 'f64']
 
-/** Whether elements of `from` may be given to an input of `to`: 'exact' (each value is checked), 'rounded', or not at all. */
+/**
+ * Whether elements of `from` may be given to an input of `to`: 'exact' (each value is checked), 'rounded', or not at all.
+ * Integers are no floats: class ids or raw pixels where a model wants scaled values are a mistake that no value shows.
+ */
 export function canConvert(from: DType, to: DType): 'exact' | 'rounded' | null {
   if (from === to) return 'exact'
-  if (INTEGERS.includes(from) && (INTEGERS.includes(to) || to === 'f32' || to === 'f64')) return 'exact'
+  if (INTEGERS.includes(from) && INTEGERS.includes(to)) return 'exact'
   if (from === 'f64' && to === 'f32') return 'rounded'
   if (FLOATS.includes(from) && FLOATS.includes(to) && DTYPES[from].bits < DTYPES[to].bits) return 'exact'
   return null
+}
+
+/** NumPy's name of a dtype, as in `x.astype("float32")`; bf16 and the like, which it lacks, keep ours. */
+export function numpyName(dtype: DType): string {
+  if (!FLOATS.includes(dtype) && !INTEGERS.includes(dtype)) return dtype
+  return dtype
+    .replace(/^f(?=\d)/, 'float')
+    .replace(/^i(?=\d)/, 'int')
+    .replace(/^u(?=\d)/, 'uint')
 }
 
 /**
@@ -53,14 +66,13 @@ function writer(view: DataView, to: DType): (i: number, value: number | bigint) 
   switch (to) {
     case 'f32':
       return (i, value) => {
-        const number = Number(value)
-        view.setFloat32(i * 4, number, true)
-        return typeof value === 'number' || BigInt(view.getFloat32(i * 4, true)) === value
+        view.setFloat32(i * 4, Number(value), true)
+        return true
       }
     case 'f64':
       return (i, value) => {
         view.setFloat64(i * 8, Number(value), true)
-        return typeof value === 'number' || BigInt(Number(value)) === value
+        return true
       }
     case 'i64':
     case 'u64':

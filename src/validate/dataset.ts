@@ -6,7 +6,7 @@ import { AppError } from '../errors.ts'
 import type { NpzArchive, NpzArray } from '../formats/wire/npz.ts'
 import { openNpz } from '../formats/wire/npz.ts'
 import { byteLength, type DType, elementCount } from '../tensor/dtype.ts'
-import { canConvert, convertElements, decodeElements } from './convert-elements.ts'
+import { canConvert, convertElements, decodeElements, numpyName } from './convert-elements.ts'
 import { type Fit, fitShape, shapeText } from './fit-shape.ts'
 
 /** Bytes of one feed when the caller names no batch size; keeps the inference child small. */
@@ -164,7 +164,7 @@ export function matchDataset(dataset: Dataset, inputs: readonly ModelInput[]): M
 function bind(input: ModelInput, array: NpzArray): Binding | string {
   const { dtype, shape } = array.header
   if (canConvert(dtype, input.dtype) === null)
-    return `array '${input.name}' is ${dtype}, which cannot become ${input.dtype} without loss`
+    return `array '${input.name}' is ${dtype}, the input ${input.dtype}: save it as ${numpyName(input.dtype)}`
   const fit = fitShape(shape, input.shape)
   if (!fit) return `array '${input.name}' has shape ${shapeText(shape)}, which does not fit ${shapeText(input.shape)}`
   const sampleBytes = byteLength(dtype, elementCount(fit.kind === 'shared' ? shape : shape.slice(1)))

@@ -242,16 +242,18 @@ test('a dataset that does not match the model is one line, before any work', asy
   const x = f4([2, K], [...weightValues(2 * K, 3)])
   writeNpz(join(out, 'named.npz'), { y: x })
   writeNpz(join(out, 'shaped.npz'), { x: f4([2, 3], [1, 2, 3, 4, 5, 6]) })
+  writeNpz(join(out, 'typed.npz'), { x: i8([2, K], Array(2 * K).fill(1)) })
   writeNpz(join(out, 'labels.npz'), { x, labels: i8([2], [0, N]) })
   const expected = /Expected: 'x' f32 \[batch, 64\]/
   const compress = (name: string) => runCli(out, 'compress', model, '-r', 'int8', '--dataset', name)
   assertFails(await compress('named.npz'), 3, expected)
   assertFails(await compress('shaped.npz'), 3, expected)
+  assertFails(await compress('typed.npz'), 3, /'x' is i64, the input f32: save it as float32/)
   assertFails(await compress('labels.npz'), 3, /label 4 at position 1 is out of range: the model has 4 classes/)
   assertFails(await runCli(out, 'validate', model, model, '--dataset', 'named.npz'), 3, expected)
   const tensors = join(folder, 'm.safetensors')
   assertFails(await runCli(out, 'compress', tensors, '-r', 'int8', '--dataset', 'named.npz'), 3, /has no inputs/)
-  assert.deepEqual(readdirSync(out).sort(), ['labels.npz', 'named.npz', 'shaped.npz'])
+  assert.deepEqual(readdirSync(out).sort(), ['labels.npz', 'named.npz', 'shaped.npz', 'typed.npz'])
 })
 
 test('validate compares two models and judges a requirement', async (context) => {

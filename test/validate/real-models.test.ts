@@ -67,7 +67,11 @@ test('measures 0.9891 top-1 of MNIST on its 10,000 test images', { skip: !exists
   const unpack = (name: string) => gunzipSync(readFileSync(join(SHARED, 'data', name)))
   const datasetPath = join(tempFolder(t), 'mnist.npz')
   writeNpz(datasetPath, {
-    Input3: { dtype: 'u8', shape: [10_000, 1, 28, 28], data: unpack('mnist-t10k-images-idx3-ubyte.gz').subarray(16) },
+    Input3: {
+      dtype: 'f32',
+      shape: [10_000, 1, 28, 28],
+      data: Float32Array.from(unpack('mnist-t10k-images-idx3-ubyte.gz').subarray(16)),
+    },
     labels: { dtype: 'u8', shape: [10_000], data: unpack('mnist-t10k-labels-idx1-ubyte.gz').subarray(8) },
   })
   const result = (await validateArtifact(validateSpec(MNIST, MNIST, { datasetPath }))) as RunValidation
