@@ -224,8 +224,7 @@ async function findStatistics(
   const [firstLane] = context.lanes
   if (works.length === 0 || firstLane === undefined) return merged
   const pieces = cutPieces(works, firstLane.device.tuning.chunkBytes, 'encode')
-  await runPieces(context.lanes, pieces, context.signal, async (lane, piece) => {
-    await lane.load(context.reader, piece)
+  await runPieces(context, pieces, async (lane, piece) => {
     const { commands } = pruneCommands(lane, piece)
     const { windows, slots } = channelWindows(piece)
     const [stats, counting] = statisticsCommands(lane, windows, slots)

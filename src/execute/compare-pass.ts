@@ -64,7 +64,6 @@ export interface ComparePass {
 export async function comparePiece(pass: ComparePass, lane: Lane, piece: Piece): Promise<void> {
   const program = piece.spans[0]?.work.program
   if (program === undefined) return
-  await lane.load(pass.reader, piece)
   const table = flatTable(lane, piece)
   const statBytes = piece.spans.length * COMPARE_STAT_WORDS * 4
   const stats = lane.buffer('compare stats', statBytes)
@@ -88,7 +87,6 @@ export async function compareTransposed(
 ): Promise<void> {
   const [span] = piece.spans
   if (span === undefined) return
-  await lane.load(pass.reader, piece)
   const table = flatTable(lane, piece)
   const statBytes = COMPARE_STAT_WORDS * 4
   const stats = lane.buffer('compare stats', statBytes)

@@ -23,7 +23,6 @@ import { bytesOf, packNibbles, writePart } from './write-parts.ts'
 export async function encodePiece(pass: EncodePass, lane: Lane, piece: Piece): Promise<void> {
   const program = piece.spans[0]?.work.program
   if (program === undefined) return
-  await lane.load(pass.reader, piece)
   const pruned = pruneCommands(lane, piece)
   const { commands, readbacks } = pruned
   switch (program) {

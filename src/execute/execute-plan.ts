@@ -187,9 +187,8 @@ async function encodeBatch(
   for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
   for (const work of batch) writeScaledParameters(pass.output, work)
   await runPieces(
-    lanes,
+    { reader: pass.reader, lanes, signal },
     pieces,
-    signal,
     async (lane, piece) => {
       await encodePiece(pass, lane, piece)
       onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)

@@ -5,8 +5,7 @@ import type { Command } from '../compute/compute-device.ts'
 import { floatBits } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, HISTOGRAM_LEVELS, histogram } from '../kernels/histogram.ts'
 import { histogramLinear } from '../kernels/histogram-linear.ts'
-import type { ModelReader } from '../tensor/model.ts'
-import { asWordView, clear, type Lane, run, runPieces } from './lane.ts'
+import { asWordView, clear, type Lane, type PiecePass, run, runPieces } from './lane.ts'
 import { cutPieces, type Piece } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
 import { flatTable } from './segment-tables.ts'
@@ -15,10 +14,7 @@ import type { TensorWork } from './tensor-work.ts'
 /** Distributions counted in one piece: 2 MiB of counters. */
 const MAX_SLOTS = 256
 
-export interface CountingContext {
-  reader: ModelReader
-  lanes: readonly Lane[]
-  signal: AbortSignal
+export interface CountingContext extends PiecePass {
   /** Called with the bytes of each piece read. */
   onBytes(bytes: number, tensor: string): void
 }
@@ -42,8 +38,7 @@ export async function countMagnitudes(
   const [firstLane] = context.lanes
   if (owner.size === 0 || firstLane === undefined) return
   const pieces = cutPieces([...owner.keys()], firstLane.device.tuning.chunkBytes, 'flat', MAX_SLOTS)
-  await runPieces(context.lanes, pieces, context.signal, async (lane, piece) => {
-    await lane.load(context.reader, piece)
+  await runPieces(context, pieces, async (lane, piece) => {
     const { commands } = pruneCommands(lane, piece)
     const slots: MagnitudeCount[] = []
     const slotOf = piece.spans.map(({ work }) => {
@@ -84,8 +79,7 @@ export async function countChannelMagnitudes(
   const pieces = cutPieces([work], firstLane.device.tuning.chunkBytes, 'flat')
   const wanted = pieces.filter((piece) => touches(piece, inner, channels, first, prefixes.length))
   const period = inner * channels
-  await runPieces(context.lanes, wanted, context.signal, async (lane, piece) => {
-    await lane.load(context.reader, piece)
+  await runPieces(context, wanted, async (lane, piece) => {
     // Pruning in place is done once; the windows that follow see the pruned chunk.
     let { commands } = pruneCommands(lane, piece)
     for (let at = 0; at < prefixes.length; at += MAX_SLOTS) {
@@ -152,8 +146,7 @@ export async function countLinear(
   const range = (edges[bins] ?? 0) - (edges[0] ?? 0)
   const inverseWidth = Number.isFinite(range) && range > 0 ? Math.fround(bins / range) : 0
   const pieces = cutPieces([work], firstLane.device.tuning.chunkBytes, 'flat')
-  await runPieces(context.lanes, pieces, context.signal, async (lane, piece) => {
-    await lane.load(context.reader, piece)
+  await runPieces(context, pieces, async (lane, piece) => {
     const { commands } = pruneCommands(lane, piece)
     const table = flatTable(lane, piece)
     const counts = lane.buffer('counts', bins * 4)

@@ -17,8 +17,10 @@ export interface Lane {
   upload(name: string, words: Uint32Array): DeviceBuffer
   /** Host words to build a table in; contents are whatever was there. */
   scratch(name: string, words: number): Uint32Array
-  /** Reads the spans of a piece and uploads them to `values`. */
-  load(reader: ModelReader, piece: Piece): Promise<void>
+  /** Reads the spans of a piece into the lane's host chunk. */
+  read(reader: ModelReader, piece: Piece): Promise<void>
+  /** Uploads what was read to `values`; the host chunk is free again when this returns. */
+  uploadValues(piece: Piece): void
   submit(commands: Command[], readbacks?: Readback[]): Promise<void>
   destroy(): void
 }
@@ -87,12 +89,14 @@ function createLane(device: ComputeDevice, index: number): Lane {
       scratch.set(name, created)
       return created
     },
-    async load(reader, piece) {
+    async read(reader, piece) {
       host ??= takeChunk(device)
       const target = host
       if (piece.spans.length === 1 && piece.spans[0] !== undefined) await readSpan(reader, piece.spans[0], target)
       else await Promise.all(piece.spans.map((span) => readSpan(reader, span, target)))
-      device.write(values, 0, target.subarray(0, piece.elements * 4))
+    },
+    uploadValues(piece) {
+      if (host !== null) device.write(values, 0, host.subarray(0, piece.elements * 4))
     },
     submit: (commands, readbacks) => device.submit(commands, readbacks),
     destroy() {
@@ -159,33 +163,62 @@ export function wholeWords(bytes: number): number {
   return Math.ceil(bytes / 4) * 4
 }
 
+/** What a pass over pieces reads from and stops for. */
+export interface PiecePass {
+  reader: ModelReader
+  lanes: readonly Lane[]
+  signal: AbortSignal
+}
+
 /**
- * Runs `work` over the pieces, each lane taking the next one as it comes free. The first failure stops the others after
- * their current piece and is thrown once all lanes are quiet.
+ * Runs `work` over the pieces, each lane taking the next one as it comes free; the values of a piece are on the device when
+ * `work` begins. While the device works on a piece, the lane already reads its next one into the host chunk. The first failure
+ * stops the others after their current piece and is thrown once all lanes are quiet.
  */
 export async function runPieces(
-  lanes: readonly Lane[],
+  { reader, lanes, signal }: PiecePass,
   pieces: Iterable<Piece>,
-  signal: AbortSignal,
   work: (lane: Lane, piece: Piece) => Promise<void>,
   onFailure: (error: unknown) => void = () => undefined,
 ): Promise<void> {
   const queue = pieces[Symbol.iterator]()
   let failure: { error: unknown } | null = null
-  await Promise.all(
-    lanes.map(async (lane) => {
-      for (let next = queue.next(); next.done !== true && failure === null; next = queue.next()) {
-        try {
-          signal.throwIfAborted()
-          await work(lane, next.value)
-        } catch (error) {
-          failure ??= { error }
-          onFailure(error)
-        }
+
+  const begin = (lane: Lane): Reading | null => {
+    const next = failure === null ? queue.next() : null
+    if (next === null || next.done === true) return null
+    const done = lane.read(reader, next.value)
+    // Awaited later, or never when another lane fails first.
+    done.catch(() => undefined)
+    return { piece: next.value, done }
+  }
+
+  async function runLane(lane: Lane): Promise<void> {
+    let reading = begin(lane)
+    try {
+      while (reading !== null && failure === null) {
+        signal.throwIfAborted()
+        const { piece, done }: Reading = reading
+        await done
+        lane.uploadValues(piece)
+        reading = begin(lane)
+        await work(lane, piece)
       }
-    }),
-  )
+    } catch (error) {
+      failure ??= { error }
+      onFailure(error)
+    }
+    // The host chunk goes to the next pass, so nothing may still be read into it.
+    await reading?.done.catch(() => undefined)
+  }
+
+  await Promise.all(lanes.map(runLane))
   // Assigned in the lanes' closures, which narrowing does not see.
   const failed = failure as { error: unknown } | null
   if (failed !== null) throw failed.error
+}
+
+interface Reading {
+  piece: Piece
+  done: Promise<void>
 }

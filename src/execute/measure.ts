@@ -107,7 +107,7 @@ async function compareTensors(
       const simple = works.filter((work) => work.program !== 'blocks-transpose')
       const pieces = cutPieces(simple, chunkBytes, 'encode')
       for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
-      await runPieces(lanes, pieces, signal, async (lane, piece) => {
+      await runPieces({ reader, lanes, signal }, pieces, async (lane, piece) => {
         await comparePiece(pass, lane, piece)
         onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
         for (const { work } of piece.spans) {
@@ -158,10 +158,14 @@ async function compareTransposedTensor(
       device.write(zeroPoints, at * 4, new Uint8Array(words.buffer))
     }
     pass.parts.forget(work)
-    await runPieces(lanes, cutPieces([work], chunkBytes, 'flat'), signal, async (lane, piece) => {
-      await compareTransposed(pass, lane, piece, { codes, scales, zeroPoints })
-      onBytes(pieceBytes(piece), work.name)
-    })
+    await runPieces(
+      { reader: pass.reader, lanes, signal },
+      cutPieces([work], chunkBytes, 'flat'),
+      async (lane, piece) => {
+        await compareTransposed(pass, lane, piece, { codes, scales, zeroPoints })
+        onBytes(pieceBytes(piece), work.name)
+      },
+    )
   } finally {
     for (const buffer of buffers) buffer.destroy()
   }

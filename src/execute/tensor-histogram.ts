@@ -73,8 +73,7 @@ function keepPlan(tensor: TensorInfo): TensorPlan {
 async function wholeStatistics(context: CountingContext, work: TensorWork) {
   const merged = new Uint32Array(STATISTICS_WORDS)
   const chunkBytes = context.lanes[0]?.device.tuning.chunkBytes ?? 0
-  await runPieces(context.lanes, cutPieces([work], chunkBytes, 'flat'), context.signal, async (lane, piece) => {
-    await lane.load(context.reader, piece)
+  await runPieces(context, cutPieces([work], chunkBytes, 'flat'), async (lane, piece) => {
     const table = flatTable(lane, piece)
     const stats = lane.buffer('stats', STATISTICS_WORDS * 4)
     const moments = lane.buffer('moments', table.count * table.lanes * MOMENT_WORDS * 4)
