@@ -3,8 +3,10 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { type IncomingMessage, request } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { makeBenchModel } from '../scripts/make-bench-model.ts'
@@ -63,7 +65,7 @@ async function uploadRow(context: BenchContext, url: string, bytes: number): Pro
     rmSync(copy)
     const done = putFile(model, `${url}/v1/models/upload.safetensors`)
     seconds.push(done.seconds)
-    await fetch(`${url}/v1/models/${done.id}`, { method: 'DELETE' })
+    await call('DELETE', `${url}/v1/models/${done.id}`)
   }
   const inputBytes = statSync(model).size
   rmSync(model)
@@ -134,20 +136,25 @@ function putFile(file: string, url: string): { seconds: number; id: string } {
 }
 
 async function runJob(url: string, model: string, recipe: string, sample: () => void): Promise<void> {
-  const created = await fetch(`${url}/v1/jobs`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model, recipe, validate: false }),
-  })
-  const { id } = (await created.json()) as { id: string }
+  const { id } = (await call('POST', `${url}/v1/jobs`, { model, recipe, validate: false })) as { id: string }
   for (;;) {
     sample()
-    const job = (await (await fetch(`${url}/v1/jobs/${id}`)).json()) as { state: string; error?: unknown }
+    const job = (await call('GET', `${url}/v1/jobs/${id}`)) as { state: string; error?: unknown }
     if (job.state === 'succeeded') return
     if (job.state === 'failed' || job.state === 'cancelled')
       throw new Error(`job ${recipe}: ${JSON.stringify(job.error)}`)
     await sleep(50)
   }
+}
+
+/** One request on a connection of its own: while a model is made here, the server closes idle ones. Throws beyond 299. */
+async function call(method: string, url: string, body?: object): Promise<unknown> {
+  const sent = request(url, { method, agent: false, headers: body ? { 'content-type': 'application/json' } : {} })
+  sent.end(body ? JSON.stringify(body) : undefined)
+  const [response] = (await once(sent, 'response')) as [IncomingMessage]
+  const answer = await text(response)
+  if ((response.statusCode ?? 500) >= 300) throw new Error(`${method} ${url}: ${response.statusCode} ${answer}`)
+  return answer === '' ? null : JSON.parse(answer)
 }
 
 async function probe(
@@ -164,8 +171,8 @@ async function probe(
 async function untilReady(url: string, server: ChildProcess): Promise<void> {
   for (let wait = 0; wait < 600; wait++) {
     if (server.exitCode !== null) throw new Error(`the server ended with ${server.exitCode}`)
-    const ready = await fetch(`${url}/readyz`).then(
-      (response) => response.ok,
+    const ready = await call('GET', `${url}/readyz`).then(
+      () => true,
       () => false,
     )
     if (ready) return
