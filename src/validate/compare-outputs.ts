@@ -1,5 +1,6 @@
 // Compares one output of both models over all runs, without labels. Entry: OutputComparator. Besides error sums it counts
 // agreement: the share of decisions that stay the same, by a rule that the original's values decide (see agreementRule).
+// A NaN of the original is no decision and not counted; a NaN of the artifact alone is another decision.
 
 import type { DType } from '../tensor/dtype.ts'
 import { argmax } from './classification-metrics.ts'
@@ -52,11 +53,12 @@ export class OutputComparator {
     for (let i = 0; i < x.length; i++) {
       const a = x[i]!
       const b = y[i]!
-      if (!(a >= 0 && a <= 1)) counts.allInUnit = false
-      if (a > PROBABILITY_THRESHOLD === b > PROBABILITY_THRESHOLD) counts.sameSide++
+      if (Number.isNaN(a)) continue
+      counts.elements++
+      if (a < 0 || a > 1) counts.allInUnit = false
+      if (!Number.isNaN(b) && a > PROBABILITY_THRESHOLD === b > PROBABILITY_THRESHOLD) counts.sameSide++
       if (a === b) counts.equal++
     }
-    counts.elements += x.length
     const row = classRow(before.dims)
     if (!row.vector) counts.vectors = false
     if (row.length < 2 || x.length % row.length !== 0) {
@@ -68,8 +70,10 @@ export class OutputComparator {
       const scores = x.subarray(at, at + row.length)
       let sum = 0
       for (const score of scores) sum += score
+      if (scores.some(Number.isNaN)) continue
       if (!(Math.abs(sum - 1) <= SOFTMAX_TOLERANCE)) counts.allSumToOne = false
-      if (argmax(scores) === argmax(y.subarray(at, at + row.length))) counts.sameArgmax++
+      const after = y.subarray(at, at + row.length)
+      if (!after.some(Number.isNaN) && argmax(scores) === argmax(after)) counts.sameArgmax++
       counts.rows++
     }
   }

@@ -261,6 +261,8 @@ export function metricFigure(validation: ValidationResult | null, metric: Metric
     default:
   }
   if (outputs.some((output) => output.nonFiniteIntroduced > 0)) return null
+  // Outputs without a finite value are identical or not, but show nothing.
+  if (outputs.every(({ elements, nonFiniteBefore }) => elements > 0 && nonFiniteBefore === elements)) return null
   switch (metric) {
     case 'agreement': {
       const agreements = outputs.flatMap((output) => (output.agreement === null ? [] : [output.agreement]))

@@ -44,6 +44,7 @@ export async function runModel(
   const writer = new OutputWriter(request.outputsPath)
   let samples = 0
   let firstFeed: Feed['tensors'] | null = null
+  const withNaN = new Set<string>()
   let told = performance.now()
   try {
     for await (const feed of plan.feeds) {
@@ -51,6 +52,7 @@ export async function runModel(
       const results = await session.run(feed.tensors)
       for (const { name } of outputs) writer.write(requireOutput(results, name))
       firstFeed ??= feed.tensors
+      for (const [name, tensor] of Object.entries(feed.tensors)) if (holdsNaN(tensor)) withNaN.add(name)
       samples += feed.sampleCount
       if (performance.now() - told > PROGRESS_INTERVAL_MS) {
         told = performance.now()
@@ -84,10 +86,16 @@ export async function runModel(
       modelInputs,
       outputs,
       samplesPerRun: plan.samplesPerRun,
-      notes: plan.notes,
+      notes: [...plan.notes, ...Array.from(withNaN, (name) => `'${name}' holds NaN in the dataset`)],
     },
     firstFeed,
   }
+}
+
+/** A NaN as input spoils every figure behind it, and both models alike. */
+function holdsNaN({ dtype, data }: FeedTensor): boolean {
+  if (dtype === 'f32') return new Float32Array(data.slice().buffer).some(Number.isNaN)
+  return dtype === 'f64' && new Float64Array(data.slice().buffer).some(Number.isNaN)
 }
 
 function asInput({ name, dtype, shape }: ValueInfo): InputInfo {

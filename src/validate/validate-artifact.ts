@@ -251,8 +251,12 @@ function warningsOf(original: ModelProcess, outputs: RunValidation['outputs']): 
     )
   }
   if (inputs.limitNote !== null) warnings.push(inputs.limitNote)
-  for (const { name, nonFiniteBefore, nonFiniteIntroduced } of outputs) {
-    if (nonFiniteBefore > 0)
+  for (const { name, elements, nonFiniteBefore, nonFiniteIntroduced } of outputs) {
+    if (nonFiniteBefore > 0 && nonFiniteBefore === elements)
+      warnings.push(
+        `Output '${name}' of the original is NaN or infinite everywhere, so nothing was compared: check the inputs and the model.`,
+      )
+    else if (nonFiniteBefore > 0)
       warnings.push(`Output '${name}' of the original holds ${nonFiniteBefore} NaN or infinite values.`)
     if (nonFiniteIntroduced > 0) {
       warnings.push(

@@ -28,6 +28,16 @@ test('counts sides of one half for independent probabilities', () => {
   assert.deepEqual([agreement?.rule, agreement?.value, agreement?.n], ['threshold', 0.5, 4])
 })
 
+test('a NaN of the original is no decision, one of the artifact another decision', () => {
+  const nan = Number.NaN
+  assert.equal(compare([1, 3], [nan, nan, nan], [nan, nan, nan]).agreement, null)
+  assert.equal(compare([1, 2, 2], [nan, nan, nan, nan], [nan, nan, nan, nan]).agreement, null)
+  const rows = compare([3, 2], [0.9, 0.1, nan, nan, 0.9, 0.1], [0.8, 0.2, nan, nan, nan, nan]).agreement
+  assert.deepEqual([rows?.rule, rows?.value, rows?.n], ['argmax', 0.5, 2])
+  const sides = compare([1, 2, 2], [0.9, nan, 0.1, 0.2], [0.9, nan, 0.1, nan]).agreement
+  assert.deepEqual([sides?.rule, sides?.value, sides?.n], ['threshold', 2 / 3, 3])
+})
+
 test('counts equal integers, and finds no decision in boxes or states', () => {
   assert.equal(compare([3], [1, 2, 3], [1, 2, 4], 'i64').agreement?.value, 2 / 3)
   assert.equal(compare([1, 2, 4], [5, 3, -2, 8, 1, 1, 9, 2], [5, 3, -2, 8, 1, 1, 9, 2]).agreement, null)

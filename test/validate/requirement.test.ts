@@ -127,6 +127,12 @@ test('meets any SQNR with identical outputs, and no output metric with a new NaN
   assert.equal(evaluateRequirements(require, { validation: broken, sizeRatio: 1 })?.met, false)
 })
 
+test('outputs that are NaN everywhere in both models meet no requirement', () => {
+  const nothing = outputComparison({ identical: true, sqnrDb: null, cosine: null, mse: 0, nonFiniteBefore: 100 })
+  const validation = runValidation({ outputs: [nothing] })
+  for (const metric of ['sqnr_db', 'cosine', 'mse'] as const) assert.equal(metricFigure(validation, metric), null)
+})
+
 test('judges read-back weights by cosine, SQNR and MSE', () => {
   const validation = readBackValidation({ cosine: 0.999, sqnrDb: 40, mse: 1e-5 })
   const met = (requirement: Parameters<typeof evaluateRequirements>[0][number]) =>

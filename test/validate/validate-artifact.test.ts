@@ -148,6 +148,19 @@ test('counts NaN that only the artifact gives, and warns', async (t) => {
   assert.ok(result.warnings.some((warning) => /NaN or infinite in the artifact/.test(warning)))
 })
 
+test('NaN inputs and outputs that are NaN on both sides are warned of and agree on nothing', async (t) => {
+  const folder = tempFolder(t)
+  const [model] = writeFiles(folder, { 'a.onnx': linearModel(identityWeights()) })
+  const datasetPath = join(folder, 'd.npz')
+  writeNpz(datasetPath, { x: f4([2, 4], Array(8).fill(Number.NaN)) })
+  const result = await validateRun(validateSpec(model!.path, model!.path, { datasetPath }))
+  assert.equal(result.outputs[0]!.agreement, null)
+  assert.deepEqual(result.warnings, [
+    "'x' holds NaN in the dataset",
+    "Output 'y' of the original is NaN or infinite everywhere, so nothing was compared: check the inputs and the model.",
+  ])
+})
+
 test('refuses an artifact that does not load, or that lost an output, naming the model', async (t) => {
   const folder = tempFolder(t)
   const [original, broken, renamed] = writeFiles(folder, {
