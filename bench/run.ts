@@ -58,13 +58,24 @@ async function main(): Promise<void> {
   context.log(`${device.adapter} (${device.driver}), ${runs} runs a figure`)
   for (const [i, bytes] of sizes.entries()) {
     const fewer = { ...context, runs: i === 0 ? runs : Math.min(runs, 2) }
-    if (groups.has('safetensors')) await safetensorsRows(fewer, bytes)
-    if (groups.has('onnx')) await onnxRows(fewer, bytes, i === 0)
+    await group('safetensors', () => safetensorsRows(fewer, bytes))
+    await group('onnx', () => onnxRows(fewer, bytes, i === 0))
   }
-  if (groups.has('server')) await serverRows({ ...context, runs: Math.min(runs, 3) }, firstBytes, uploadBytes)
-  if (groups.has('kernels') && !device.software) kernelRows()
+  await group('server', () => serverRows({ ...context, runs: Math.min(runs, 3) }, firstBytes, uploadBytes))
+  if (!device.software) await group('kernels', kernelRows)
   printTable(device)
   writeJson(device)
+}
+
+/** A group that fails must not cost the figures of the others: the exit status tells of it. */
+async function group(name: string, measure: () => Promise<void> | void): Promise<void> {
+  if (!groups.has(name)) return
+  try {
+    await measure()
+  } catch (error) {
+    context.log(`${name} failed: ${error instanceof Error ? error.stack : error}`)
+    process.exitCode = 1
+  }
 }
 
 /** A worker that starts with a warm shader cache: the first start fills it. */
