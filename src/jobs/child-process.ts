@@ -205,13 +205,16 @@ function send(child: ChildProcess, message: ChildRequest): void {
   if (child.connected) child.send(message, () => {})
 }
 
+/** Children make little garbage; V8's default lets the young generation grow to 16 MiB a half, 12 MiB of peak RSS for nothing. */
+const CHILD_FLAGS = ['--max-semi-space-size=4']
+
 function forkWithParent({ entry, args = [], environment = {} }: StartOptions): ChildProcess {
   const { NODE_TEST_CONTEXT: _, ...inherited } = process.env // a child of a test must not report to the test runner
   const wrapper = killWithParent()
   return fork(entry, args, {
     ...(wrapper === null
-      ? { execArgv: [] }
-      : { execPath: wrapper.command, execArgv: [...wrapper.args, process.execPath] }),
+      ? { execArgv: CHILD_FLAGS }
+      : { execPath: wrapper.command, execArgv: [...wrapper.args, process.execPath, ...CHILD_FLAGS] }),
     env: { ...inherited, ...environment },
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
