@@ -20,7 +20,7 @@ import {
 } from './histogram-pass.ts'
 import { asWordView, runPieces } from './lane.ts'
 import { countTarget, MagnitudeSearch } from './magnitude-search.ts'
-import { cutPieces } from './pieces.ts'
+import { channelsStayWhole, cutPieces } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
 import { magnitudeBits } from './scaled-parameters.ts'
 import type { TensorWork } from './tensor-work.ts'
@@ -35,9 +35,10 @@ export async function calibrateThresholds(context: CountingContext, works: reado
   await findDeadZones(context, works)
 }
 
-/** Tensors whose scales need a pass of their own: those that do not fit a chunk. */
-export function needsStatistics(work: TensorWork, chunkBytes: number): boolean {
-  return work.geometry !== null && work.scaled === null && !fitsOnePiece(work, chunkBytes)
+/** How the scales of a tensor are found: before, by a pass of their own; or while it is encoded, at once or piece by piece. */
+export function scalesFound(work: TensorWork, chunkBytes: number): 'before' | 'at once' | 'by piece' {
+  if (work.geometry === null || work.scaled !== null || fitsOnePiece(work, chunkBytes)) return 'at once'
+  return channelsStayWhole(work, chunkBytes) ? 'by piece' : 'before'
 }
 
 /** Fills `scaled` and `nonFinite` of tensors larger than a chunk. */

@@ -15,7 +15,13 @@ import { asWordView, clear, type Lane, run, wholeWords } from './lane.ts'
 import type { OutputFiles } from './output-files.ts'
 import type { Piece, Span } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
-import { type ScaledParameters, scaledForm, scaledParameters } from './scaled-parameters.ts'
+import {
+  emptyParameters,
+  type ScaledParameters,
+  scaledForm,
+  scaledParameters,
+  setParameters,
+} from './scaled-parameters.ts'
 import { flatTable } from './segment-tables.ts'
 import type { TensorWork } from './tensor-work.ts'
 import { bytesOf, packNibbles, writePart } from './write-parts.ts'
@@ -119,7 +125,7 @@ async function encodeScaled(
   const { windows, slots } = channelWindows(piece)
   let quantizing = commands
   let first = readbacks
-  if (piece.spans.some(({ work }) => work.scaled === null)) {
+  if (piece.spans.some(({ work }) => work.scaled === null || work.scaledByPiece)) {
     const [stats, counting] = statisticsCommands(lane, windows, slots)
     await lane.submit(
       [...commands, ...counting],
@@ -132,7 +138,9 @@ async function encodeScaled(
           consume(view) {
             const words = asWordView(view)
             for (const window of windows) {
-              if (window.span.work.scaled === null) takeStatistics(window.span.work, words, window.slotBase)
+              const { work } = window.span
+              if (work.scaledByPiece) takeWindowStatistics(window, words)
+              else if (work.scaled === null) takeStatistics(work, words, window.slotBase)
             }
           },
         },
@@ -140,7 +148,7 @@ async function encodeScaled(
     )
     quantizing = []
     first = []
-    for (const { work } of piece.spans) writeScaledParameters(pass.output, work)
+    for (const { work } of piece.spans) if (!work.scaledByPiece) writeScaledParameters(pass.output, work)
   }
   const out = lane.buffer('out', piece.elements + 16)
   quantizing.push(...quantizeCommands(lane, piece, windows, slots, out))
@@ -155,12 +163,25 @@ async function encodeScaled(
 
 /** Computes the tensor's scales from statistics slots that cover all of its channels. */
 export function takeStatistics(work: TensorWork, stats: Uint32Array, first: number): void {
-  const { encode } = work.plan
   const channels = work.geometry?.channels ?? 1
   work.nonFinite = countNonFinite(stats, first, channels)
-  const hasDeadZone = encode.kind === 'scaled-int' && encode.deadZone !== null
-  const deadZone = hasDeadZone ? { bits: work.deadZoneBits } : null
-  work.scaled = scaledParameters(scaledForm(encode), stats, first, channels, work.clipBits, deadZone)
+  work.scaled = scaledParameters(scaledForm(work.plan.encode), stats, first, channels, work.clipBits, deadZoneOf(work))
+}
+
+/** The same for the channels of one piece, which it holds whole. */
+function takeWindowStatistics({ span, channelFirst, channels, slotBase }: ChannelWindow, stats: Uint32Array): void {
+  const { work } = span
+  const clipBits = work.clipBits?.subarray(channelFirst, channelFirst + channels) ?? null
+  work.nonFinite += countNonFinite(stats, slotBase, channels)
+  work.scaled ??= emptyParameters(work.geometry?.channels ?? 1)
+  const form = scaledForm(work.plan.encode)
+  const own = scaledParameters(form, stats, slotBase, channels, clipBits, deadZoneOf(work))
+  setParameters(work.scaled, channelFirst, own)
+}
+
+function deadZoneOf(work: TensorWork): { bits: number } | null {
+  const { encode } = work.plan
+  return encode.kind === 'scaled-int' && encode.deadZone !== null ? { bits: work.deadZoneBits } : null
 }
 
 function quantizeCommands(

@@ -14,7 +14,7 @@ import { quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
 import { statistics } from '../kernels/statistics.ts'
 import { statisticsColumns } from '../kernels/statistics-columns.ts'
 import type { FileLayout, ModelReader, TensorPlan } from '../tensor/model.ts'
-import { calibrateStatistics, calibrateThresholds, needsStatistics } from './calibrate.ts'
+import { calibrateStatistics, calibrateThresholds, scalesFound } from './calibrate.ts'
 import { copiedBytes, copyRuns } from './copy-runs.ts'
 import { encodePiece, writeScaledParameters } from './encode.ts'
 import { shrinkCount } from './encode-blocks.ts'
@@ -153,7 +153,7 @@ async function runBatches(
   copying.catch(() => undefined)
   try {
     for (const batch of batches(works)) {
-      const large = batch.filter((work) => needsStatistics(work, chunkBytes))
+      const large = batch.filter((work) => scalesFound(work, chunkBytes) === 'before')
       if (large.length > 0) {
         await calibrateStatistics({ ...calibrating, onBytes: countRead }, large)
         lap('calibrate')
@@ -185,7 +185,10 @@ async function encodeBatch(
 ): Promise<void> {
   const pieces = cutPieces(batch, chunkBytes, 'encode')
   for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
-  for (const work of batch) writeScaledParameters(pass.output, work)
+  for (const work of batch) {
+    work.scaledByPiece = scalesFound(work, chunkBytes) === 'by piece'
+    writeScaledParameters(pass.output, work)
+  }
   await runPieces(
     { reader: pass.reader, lanes, signal },
     pieces,
@@ -195,7 +198,10 @@ async function encodeBatch(
     },
     (error) => pass.accumulators.fail(error),
   )
-  for (const work of batch) finishWork(work)
+  for (const work of batch) {
+    if (work.scaledByPiece) writeScaledParameters(pass.output, work)
+    finishWork(work)
+  }
 }
 
 /** Reads of the whole tensor that thresholds cost, for progress. */

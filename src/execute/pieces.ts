@@ -60,7 +60,7 @@ export function cutPieces(
   purpose: CutPurpose,
   maxSpans = MAX_SPANS,
 ): Piece[] {
-  const chunkElements = Math.floor(chunkBytes / 4 / START_ALIGNMENT) * START_ALIGNMENT
+  const chunkElements = alignedElements(chunkBytes)
   const pieces: Piece[] = []
   const open = new Map<string, { piece: Piece; rows: number }>()
   for (const work of works) {
@@ -153,8 +153,32 @@ function cutForEncoding(work: TensorWork, chunkElements: number): Cut[] {
   }
 }
 
+/** Elements that cuts of such a tensor keep together: a channel, or two where a channel of 4-bit codes ends inside a byte. */
+function channelGranule(work: TensorWork, inner: number): number {
+  const { encode } = work.plan
+  return encode.kind === 'scaled-int' && encode.bits === 4 && inner % 2 === 1 ? 2 * inner : inner
+}
+
+/**
+ * True when channels lie one after the other and fit a chunk: cutForEncoding then cuts between channels, and every piece can
+ * find the scales of its own channels.
+ */
+export function channelsStayWhole(work: TensorWork, chunkBytes: number): boolean {
+  const { geometry } = work
+  if (work.program !== 'scaled-channel' || geometry === null || geometry.inner === 1) return false
+  if (geometry.inner * geometry.channels !== work.elements) return false
+  return channelGranule(work, geometry.inner) <= alignedElements(chunkBytes)
+}
+
+function alignedElements(chunkBytes: number): number {
+  return Math.floor(chunkBytes / 4 / START_ALIGNMENT) * START_ALIGNMENT
+}
+
 function cutChannels(work: TensorWork, chunkElements: number): Cut[] {
   const { inner, channels } = work.geometry ?? { inner: work.elements, channels: 1 }
+  if (channelsStayWhole(work, chunkElements * 4)) {
+    return cutRuns(work, channelGranule(work, inner), Math.min(chunkElements, MAX_TABLE_ROWS * inner))
+  }
   if (inner === 1) {
     // Whole rows; two at a time where a row of 4-bit codes would end inside a byte.
     const { encode } = work.plan

@@ -23,6 +23,22 @@ export interface ScaledParameters {
   slots: Uint32Array
 }
 
+/** Room for the parameters of a tensor whose channels come piece by piece. */
+export function emptyParameters(channels: number): ScaledParameters {
+  return {
+    scale: new Float32Array(channels),
+    zeroPoint: new Uint8Array(channels),
+    slots: new Uint32Array(channels * INT8_SLOT_WORDS),
+  }
+}
+
+/** Puts the parameters of channels [first, first + part.scale.length) in place. */
+export function setParameters(target: ScaledParameters, first: number, part: ScaledParameters): void {
+  target.scale.set(part.scale, first)
+  target.zeroPoint.set(part.zeroPoint, first)
+  target.slots.set(part.slots, first * INT8_SLOT_WORDS)
+}
+
 export interface ScaledForm {
   bits: 8 | 4
   symmetric: boolean

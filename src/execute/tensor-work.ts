@@ -48,6 +48,8 @@ export interface TensorWork {
   clipBits: Uint32Array | null
   /** Known before the encoding pass only when a calibration pass made it. */
   scaled: ScaledParameters | null
+  /** Every piece holds whole channels, so the encoding pass fills `scaled` piece by piece; see channelsStayWhole. */
+  scaledByPiece: boolean
   /** Zero points by block (codes), gathered until the tensor is complete; null when symmetric or not block-packed. */
   zeroPoints: Uint8Array | null
   /** Pieces of the encoding pass not yet written. */
@@ -73,6 +75,7 @@ export function createWork(plan: TensorPlan, layout: FileLayout): TensorWork {
     deadZoneBits: 0,
     clipBits: null,
     scaled: null,
+    scaledByPiece: false,
     zeroPoints: null,
     piecesLeft: 0,
     nonFinite: 0,
