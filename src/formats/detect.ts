@@ -56,8 +56,19 @@ export function describeContent(head: Uint8Array): string | null {
   if (/^<\?xml|^<svg/i.test(start)) return 'an XML document'
   if (/^[[{]\s*["[{\]}]/.test(start)) return 'JSON'
   if (head.every((byte) => byte === 0)) return 'a run of zero bytes'
-  const printable = head.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d)
-  return printable ? 'plain text' : null
+  return isText(head) ? 'plain text' : null
+}
+
+/** UTF-8 without control characters; `head` may end inside a character. */
+function isText(head: Uint8Array): boolean {
+  if (head.some((byte) => (byte < 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d) || byte === 0x7f))
+    return false
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(head, { stream: true })
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Reads up to HEAD_BYTES from the start of a file. Throws not_found or store_failed when it cannot be opened. */

@@ -236,6 +236,8 @@ const ATTACKS: [name: string, bytes: Uint8Array, code: ErrorCode, says: RegExp][
   ['JSON', Buffer.from('{"a": 1}'), 'format_unrecognised', /looks like JSON/],
   ['an HTML page', Buffer.from('<!doctype html><p>404'), 'format_unrecognised', /looks like an HTML page/],
   ['text', Buffer.from('hello there, this is no model\n'), 'format_unrecognised', /looks like plain text/],
+  ['text cut inside a character', Buffer.from('€'.repeat(2000)), 'format_unrecognised', /looks like plain text/],
+  ['bytes that are no text', Buffer.alloc(5000, 0xff), 'format_invalid', /byte 0: a varint is longer/],
   ['a Git LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\n'), 'format_unrecognised', /Git LFS/],
 ]
 
