@@ -61,8 +61,8 @@ export function roundHalfEven(value: number): number {
 
 /**
  * @param stats statistics slots (8 words each), one per channel, in order, starting at slot `first`
- * @param clipBits |x| bits per channel that replace absmax; null: absmax
- * @param deadZoneBits |x| bits that become the zero point, 0 for none; above them codes are at least 1 when `deadZone`
+ * @param clipBits |x| bits per channel beyond which values are clipped; null: none
+ * @param deadZone |x| bits that become the zero point, and above which codes are at least 1; null: no dead zone
  */
 export function scaledParameters(
   form: ScaledForm,
@@ -77,9 +77,11 @@ export function scaledParameters(
   const slots = new Uint32Array(channels * INT8_SLOT_WORDS)
   for (let channel = 0; channel < channels; channel++) {
     const { absMaxBits, min, max } = readStatistics(stats, first + channel)
+    const largestBits = Math.min(absMaxBits, clipBits?.[channel] ?? absMaxBits)
+    const largest = bitsFloat(largestBits)
     const range = form.symmetric
-      ? symmetricRange(form, Math.min(absMaxBits, clipBits?.[channel] ?? absMaxBits))
-      : asymmetricRange(form, min, max)
+      ? symmetricRange(form, largest)
+      : asymmetricRange(form, Math.max(min, -largest), Math.min(max, largest))
     scale[channel] = range.scale
     zeroPoint[channel] = range.zeroPoint
     writeInt8Slot(slots, channel, {
@@ -94,13 +96,13 @@ export function scaledParameters(
   return { scale, zeroPoint, slots }
 }
 
-function symmetricRange(form: ScaledForm, magnitudeBits: number) {
-  const magnitude = bitsFloat(magnitudeBits)
+function symmetricRange(form: ScaledForm, magnitude: number) {
   const qMax = 2 ** (form.bits - 1) - 1
   const zeroPoint = form.symmetricZeroPoint
   const limits = { zeroPoint, qMin: zeroPoint - qMax, qMax: zeroPoint + qMax }
   if (magnitude < TINY_RANGE) return { ...limits, scale: 1, inverseScale: 0 }
-  return { ...limits, scale: Math.fround(magnitude / qMax), inverseScale: Math.fround(qMax / magnitude) }
+  const scale = finiteScale(Math.fround(magnitude / qMax), qMax)
+  return { ...limits, scale, inverseScale: Math.fround(qMax / magnitude) }
 }
 
 function asymmetricRange(form: ScaledForm, min: number, max: number) {
@@ -108,11 +110,18 @@ function asymmetricRange(form: ScaledForm, min: number, max: number) {
   const hi = Math.max(0, max)
   const qMax = 2 ** form.bits - 1
   if (hi - lo < TINY_RANGE) return { scale: 1, inverseScale: 0, zeroPoint: 0, qMin: 0, qMax }
-  // Halves first: hi - lo of two huge values passes the f32 range, and then the scale would be infinite.
-  const scale = Math.fround(hi / qMax - lo / qMax)
-  const inverseScale = Math.fround(1 / scale)
-  const zeroPoint = Math.min(qMax, Math.max(0, roundHalfEven(-lo / scale)))
-  return { scale, inverseScale, zeroPoint, qMin: 0, qMax }
+  // Quotients first: hi - lo of two huge values passes the f32 range, and then the scale would be infinite.
+  const rounded = Math.fround(hi / qMax - lo / qMax)
+  const zeroPoint = Math.min(qMax, Math.max(0, roundHalfEven(-lo / rounded)))
+  const scale = finiteScale(rounded, Math.max(zeroPoint, qMax - zeroPoint))
+  return { scale, inverseScale: Math.fround(1 / scale), zeroPoint, qMin: 0, qMax }
+}
+
+/** The scale, or its lower neighbour where the largest code would be read back as infinity (weights at the f32 limit). */
+function finiteScale(scale: number, steps: number): number {
+  let finite = scale
+  while (!Number.isFinite(Math.fround(finite * steps))) finite = bitsFloat(floatBits(finite) - 1)
+  return finite
 }
 
 /** |x| bits of the largest f32 at or below a magnitude given as a number (a threshold from a recipe). */

@@ -3,7 +3,7 @@
 //   tensor | channel, asymmetric: [lo, hi] holds 0, scale = (hi - lo) / (2^bits - 1), q = clamp(roundHalfEven(w / scale) + zero point)
 //   block, symmetric:             w* = element of largest magnitude, scale = w* / -2^(bits-1), q = clamp(roundHalfEven(w / scale) + 2^(bits-1))
 //   block, asymmetric:            as channel, per block of `block_size` along K
-// clip: none, percentile (of |w|; tensor and channel), mse (tensor, channel; block: a grid of shrink factors).
+// clip: none, percentile (of |w|; tensor and channel), mse (tensor and channel, symmetric; block: a grid of shrink factors).
 // Sources: Jacob et al. 2018 (affine quantization); com.microsoft MatMulNBits and GGUF Q4_0 (block arithmetic).
 
 import { z } from 'zod'
@@ -36,8 +36,8 @@ const params = z
     if (value.clip === 'percentile' && granularity === 'block') {
       issue('clip', 'clip percentile is not defined for granularity block; use mse or none')
     }
-    if (value.clip !== 'none' && granularity !== 'block' && !value.symmetric) {
-      issue('clip', `clip ${value.clip} needs symmetric: true for granularity ${granularity}; use clip none`)
+    if (value.clip === 'mse' && granularity !== 'block' && !value.symmetric) {
+      issue('clip', `clip mse needs symmetric: true for granularity ${granularity}; use percentile or none`)
     }
   })
   .transform((value) => {
