@@ -5,25 +5,27 @@
 
 import { bitsFloat } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, HISTOGRAM_LEVELS } from '../kernels/histogram.ts'
-import { readStatistics, STATISTICS_WORDS } from '../kernels/statistics.ts'
+import { STATISTICS_WORDS } from '../kernels/statistics.ts'
 import { channelWindows, mergeStatistics, statisticsCommands } from './channel-window.ts'
 import { ClipSearch } from './clip-search.ts'
-import { deadZoneEdges, widestDeadZone } from './dead-zone-search.ts'
+import { DeadZoneSearch } from './dead-zone-search.ts'
 import { takeStatistics } from './encode.ts'
 import {
   type CountingContext,
   countChannelMagnitudes,
-  countLinear,
   countMagnitudes,
   type MagnitudeCount,
   pieceBytes,
 } from './histogram-pass.ts'
-import { asWordView, runPieces } from './lane.ts'
+import { asByteView, asWordView, runPieces } from './lane.ts'
 import { countTarget, MagnitudeSearch } from './magnitude-search.ts'
 import { channelsStayWhole, cutPieces } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
 import { magnitudeBits } from './scaled-parameters.ts'
 import type { TensorWork } from './tensor-work.ts'
+
+/** Values that the host looks at itself, a chunk at a time: 1 MiB, a few milliseconds of work. */
+const HOST_CHUNK_WORDS = 2 ** 18
 
 /** Channels whose histograms are held at once: 8 MiB of counters. */
 const CHANNEL_WINDOW = 1024
@@ -199,13 +201,29 @@ async function findDeadZones(context: CountingContext, works: readonly TensorWor
   )
   for (const { work, minSqnrDb } of bounded) {
     const own = stats.get(work)
-    if (own === undefined) continue
-    const { absMax } = readStatistics(own, 0)
-    if (absMax > 0) {
-      const counts = await countLinear(context, work, deadZoneEdges(absMax))
-      setDeadZone(work, magnitudeBits(widestDeadZone(counts, absMax, minSqnrDb)))
+    if (own === undefined || work.scaled === null) continue
+    const [scale = 1] = work.scaled.scale
+    const search = new DeadZoneSearch(work.scaled.slots, scale, minSqnrDb)
+    const pruneBits = work.pruneBits ?? 0
+    await eachChunk(context, work, (bits) => search.add(bits, pruneBits))
+    if (search.narrow()) {
+      await eachChunk(context, work, (bits) => search.addAgain(bits, pruneBits))
+      search.finish()
     }
+    setDeadZone(work, search.resultBits)
     takeStatistics(work, own, 0)
+  }
+}
+
+/** Gives the bits of every value to `use`, in order. */
+async function eachChunk(context: CountingContext, work: TensorWork, use: (bits: Uint32Array) => void): Promise<void> {
+  const words = new Uint32Array(Math.min(work.elements, HOST_CHUNK_WORDS))
+  for (let first = 0; first < work.elements; first += words.length) {
+    context.signal.throwIfAborted()
+    const part = words.subarray(0, Math.min(words.length, work.elements - first))
+    await context.reader.read(work.plan.tensor.data, first * 4, asByteView(part))
+    use(part)
+    context.onBytes(part.byteLength, work.name)
   }
 }
 

@@ -212,7 +212,7 @@ function thresholdPasses({ plan }: TensorWork): number {
     if (encode.clip.kind === 'percentile') passes += 3
     if (encode.clip.kind === 'mse') passes += 2
     if (encode.deadZone?.kind === 'sparsity') passes += 3
-    if (encode.deadZone?.kind === 'min-sqnr') passes += 2
+    if (encode.deadZone?.kind === 'min-sqnr') passes += 3
   }
   return passes
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ClipSearch } from '../../src/execute/clip-search.ts'
-import { DEAD_ZONE_BINS, deadZoneEdges, widestDeadZone } from '../../src/execute/dead-zone-search.ts'
+import { DeadZoneSearch } from '../../src/execute/dead-zone-search.ts'
 import { countTarget, MagnitudeSearch } from '../../src/execute/magnitude-search.ts'
 import { magnitudeBits, roundHalfEven, scaledParameters } from '../../src/execute/scaled-parameters.ts'
 import {
@@ -95,22 +95,78 @@ test('a clip search over zeros ends below every range that counts', () => {
   assert.ok(bitsFloat(found.resultBits) < 1e-30)
 })
 
-test('the dead zone of a lower bound is wider', () => {
+/** Squared error of int8 with scale absmax / 127 where |w| <= t is 0 and all else at least one step, as the artifact has it. */
+function deadZoneSqnrDb(values: Float32Array, scale: number, absMax: number, t: number): number {
+  let signal = 0
+  let error = 0
+  for (const value of values) {
+    const magnitude = Math.abs(value)
+    const code = Math.max(1, roundHalfEven(Math.fround(magnitude * Math.fround(127 / absMax))))
+    signal += magnitude ** 2
+    error += (magnitude - (magnitude <= t ? 0 : Math.fround(code * scale))) ** 2
+  }
+  return 10 * Math.log10(signal / error)
+}
+
+function searchDeadZone(values: Float32Array, minSqnrDb: number, pruneBits = 0) {
+  const stats = new Uint32Array(STATISTICS_WORDS)
+  for (const value of values) addToStatistics(stats, 0, floatBits(value))
+  const form = { bits: 8, symmetric: true, symmetricZeroPoint: 0 } as const
+  const { slots, scale } = scaledParameters(form, stats, 0, 1, null, { bits: 0 })
+  const search = new DeadZoneSearch(slots, scale[0] ?? 0, minSqnrDb)
+  const bits = new Uint32Array(values.buffer)
+  search.add(bits.subarray(0, 7), pruneBits)
+  search.add(bits.subarray(7), pruneBits)
+  if (search.narrow()) {
+    search.addAgain(bits, pruneBits)
+    search.finish()
+  }
+  return { t: bitsFloat(search.resultBits), scale: scale[0] ?? 0 }
+}
+
+test('the dead zone of a bound is exact: t keeps it, the next larger magnitude does not', () => {
+  for (const values of [weights(5000), weights(5000, 9, 1e-3)]) {
+    const sorted = Float32Array.from(values, Math.abs).sort()
+    const absMax = sorted.at(-1) ?? 0
+    for (const bound of [1, 5, 10, 15, 20, 25, 30]) {
+      const { t, scale } = searchDeadZone(values, bound)
+      const next = sorted.find((magnitude) => magnitude > t) ?? 0
+      assert.ok(sorted.includes(t), `${t} is a magnitude of the tensor`)
+      const [kept, lost] = [t, next].map((zone) => deadZoneSqnrDb(values, scale, absMax, zone))
+      assert.ok(kept! >= bound && lost! < bound, `${bound} dB asked: ${kept} at t, ${lost} at the next magnitude`)
+    }
+  }
+})
+
+test('the dead zone of 0 dB takes everything, one out of reach takes nothing', () => {
   const values = weights(5000)
   const absMax = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-  const edges = deadZoneEdges(absMax)
-  assert.equal(edges.length, DEAD_ZONE_BINS + 1)
-  const counts = new Float64Array(DEAD_ZONE_BINS)
-  for (const value of values) {
-    const bin = Math.min(
-      DEAD_ZONE_BINS - 1,
-      edges.findLastIndex((edge) => edge <= value),
-    )
-    counts[bin] = (counts[bin] ?? 0) + 1
-  }
-  const zones = [10, 20, 30, 100].map((bound) => widestDeadZone(counts, absMax, bound))
-  for (const [i, zone] of zones.entries()) assert.ok(i === 0 || zone < (zones[i - 1] ?? 0) || zone === 0)
-  assert.equal(zones[3], 0)
+  assert.equal(searchDeadZone(values, 0).t, absMax)
+  assert.equal(searchDeadZone(values, 100).t, 0)
+  assert.equal(searchDeadZone(new Float32Array(50), 20).t, 0)
+})
+
+test('a bound that holds only where codes of 0 and 1 cost the same is met there', () => {
+  // Scale 1: zeroing 0.25 and 0.4 gains, zeroing 0.6 and 1.5 (which is read back as 2) loses.
+  const values = Float32Array.of(127, 0.25, -0.4, 0.6, 1.5)
+  const signal = values.reduce((sum, value) => sum + value ** 2, 0)
+  const boundFor = (error: number) => 10 * Math.log10(signal / error)
+  const errors = [0, 0.25, 0.4, 0.6, 1.5].map(
+    (t) => signal / 10 ** (deadZoneSqnrDb(values, 1, 127, Math.fround(t)) / 10),
+  )
+  assert.deepEqual(
+    errors.map((error) => Number(error.toFixed(4))),
+    [1.3325, 0.8325, 0.6325, 0.8325, 2.8325],
+  )
+  assert.equal(searchDeadZone(values, boundFor(0.7)).t, Math.fround(0.4))
+  assert.equal(searchDeadZone(values, boundFor(0.9)).t, Math.fround(0.6))
+  assert.equal(searchDeadZone(values, boundFor(0.6)).t, 0)
+})
+
+test('values that pruning zeroes have no part in the search for a dead zone', () => {
+  const values = weights(3000)
+  const pruned = values.map((value) => (Math.abs(value) <= 0.02 ? 0 : value))
+  assert.equal(searchDeadZone(values, 20, floatBits(0.02)).t, searchDeadZone(pruned, 20).t)
 })
 
 test('scales: a worked example of each form, and ranges too small for a reciprocal', () => {
