@@ -90,7 +90,8 @@ export function scaledParameters(
       qMin: range.qMin,
       qMax: range.qMax,
       deadZoneBits: deadZone?.bits ?? 0,
-      minMagnitude: deadZone === null ? 0 : 1,
+      // A code of 1 in a range that counts as zero would be read back as 1.
+      minMagnitude: deadZone === null || range.inverseScale === 0 ? 0 : 1,
     })
   }
   return { scale, zeroPoint, slots }

@@ -163,6 +163,19 @@ testOnDevices('a bound that plain int8 does not reach leaves the dead zone empty
   assert.equal(result.tensors[0]?.resolved['threshold'], 0)
 })
 
+testOnDevices('weights too small for a scale stay zeros under a dead zone narrower than they are', async (device) => {
+  const values = Float32Array.of(1e-31, -2e-31, 3e-31, 0)
+  for (const source of [{ threshold: 0 }, { sparsity: 0.5 }, { min_sqnr_db: 20 }]) {
+    const recipe = { steps: [{ method: 'quantize-deadzone', ...source, select: ANY_SIZE }] }
+    const { part } = await compressInMemory(
+      memoryModel([{ name: 'w', shape: [4], values, axis: null }]),
+      recipe,
+      device,
+    )
+    assert.deepEqual([...new Int8Array(part('w', 'values').buffer)], [0, 0, 0, 0])
+  }
+})
+
 testOnDevices(
   'percentile clipping takes the exact order statistic of |w|, per tensor and per channel',
   async (device) => {
