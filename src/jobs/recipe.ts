@@ -7,6 +7,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import { findMethod, METHODS } from '../methods/index.ts'
 import type { OutputOptions, WeightRole } from '../tensor/model.ts'
+import { parseRequirements } from '../validate/requirement.ts'
 import { findPreset, PRESETS } from './presets.ts'
 import type { ResolvedRecipe, ResolvedStep } from './protocol.ts'
 
@@ -16,7 +17,7 @@ export type RecipeOutput = Partial<Pick<OutputOptions, 'externalData' | 'shardBy
 export interface RecipeDocument {
   recipe: ResolvedRecipe
   output: RecipeOutput
-  /** Checked by src/validate; null when the recipe has none. */
+  /** As parseRequirements takes it, which has checked it; null when the recipe has none. */
   require: unknown
 }
 
@@ -173,7 +174,9 @@ function resolveObject(value: unknown): RecipeDocument {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     fail('', 'a recipe is a preset expression or an object with `steps`')
   }
+  refuseProto(value, '', new Set())
   const recipe = check(recipeSchema, value, '')
+  checkRequire(recipe.require)
   const steps = recipe.steps.flatMap((step, index) => resolveUserStep(step, recipe.select, `steps[${index}]`))
   return {
     recipe: { version: 1, name: recipe.name ?? steps.map((step) => step.method).join('+'), steps },
@@ -182,6 +185,27 @@ function resolveObject(value: unknown): RecipeDocument {
       ...(recipe.output?.shardBytes === undefined ? {} : { shardBytes: recipe.output.shardBytes }),
     },
     require: recipe.require ?? null,
+  }
+}
+
+/** Schemas pass over a key `__proto__` without a word; it is as unknown as any other. `seen` ends at YAML aliases. */
+function refuseProto(value: unknown, at: string, seen: Set<unknown>): void {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return
+  seen.add(value)
+  for (const [key, inner] of Object.entries(value)) {
+    const path = Array.isArray(value) ? `${at}[${key}]` : at === '' ? key : `${at}.${key}`
+    if (key === '__proto__') fail(path, 'unknown key')
+    refuseProto(inner, path, seen)
+  }
+}
+
+/** So that a plan, which requires nothing, refuses it too. */
+function checkRequire(require: unknown): void {
+  try {
+    parseRequirements(require)
+  } catch (error) {
+    const { detail, context } = AppError.from(error)
+    throw new AppError('recipe_invalid', detail, context, error)
   }
 }
 

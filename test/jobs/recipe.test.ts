@@ -120,6 +120,25 @@ test('unknown keys are refused with their path', () => {
   assert.equal(refusal({ steps: [{ method: 'quantize' }], output: { external: true } }).path, 'output.external')
 })
 
+test('a requirement that cannot be judged is refused with its path, whoever asks', () => {
+  const steps = [{ method: 'quantize' }]
+  assert.equal(refusal({ steps, require: { foo: 1 } }).path, 'require.foo')
+  assert.equal(
+    refusal({ steps, require: [{ metric: 'top1', maxDrop: 0.1 }, { metric: 'top9' }] }).path,
+    'require[1].metric',
+  )
+  assert.match(refusal({ steps, require: 'metric' }).detail, /"metric" is not key=value/)
+})
+
+test('a key named __proto__ is an unknown key', () => {
+  assert.equal(refusal('steps:\n  - method: quantize\n    __proto__: 1\n').path, 'steps[0].__proto__')
+  assert.equal(refusal('{"steps": [{"method": "quantize"}], "__proto__": {}}').path, '__proto__')
+  assert.equal(
+    refusal('steps:\n  - method: quantize\n    select:\n      __proto__: {}\n').path,
+    'steps[0].select.__proto__',
+  )
+})
+
 test('values out of range are refused with their path', () => {
   assert.equal(refusal({ steps: [{ method: 'quantize', bits: 3 }] }).path, 'steps[0].bits')
   assert.equal(refusal({ steps: [{ method: 'prune-magnitude', sparsity: 1.5 }] }).path, 'steps[0].sparsity')
