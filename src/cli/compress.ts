@@ -11,7 +11,7 @@ import { gatherThrough, shaderCacheFolder, withInspectChild } from './children.t
 import { type Command, type CommandLine, usage } from './command.ts'
 import { datasetFile } from './dataset-file.ts'
 import { interruptible } from './interrupt.ts'
-import { openOutput, outputTarget } from './output-files.ts'
+import { openOutput, outputTarget, refuseInput } from './output-files.ts'
 import { progressDisplay } from './progress-display.ts'
 import { recipeOf } from './recipe-argument.ts'
 import { checkReportOption, writeReport } from './report-file.ts'
@@ -78,6 +78,7 @@ export const command: Command = {
           return { model: gathered, summary }
         })
         const target = await outputTarget(model, recipe.name, args.text('output'))
+        await refuseInput(target, model)
         const output = await openOutput(target, force)
         try {
           const result = await runJob(

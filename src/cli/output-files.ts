@@ -111,6 +111,20 @@ export async function refuseExisting(path: string): Promise<void> {
   throw new AppError('conflict', `"${path}" exists already; use --force to replace it, or another -o`, { file: path })
 }
 
+/**
+ * Throws conflict when a file of the artifact would take the place of one of the model: not even --force may lose the original.
+ * Compares files, not names, so links are seen through.
+ */
+export async function refuseInput(target: OutputTarget, model: GatheredModel): Promise<void> {
+  const inputs = await Promise.all(model.files.map(({ path }) => stat(path)))
+  for (const name of [target.fileName, `${target.fileName}.data`]) {
+    const path = join(target.folder, name)
+    const found = await stat(path).catch(() => null)
+    if (found === null || !inputs.some(({ dev, ino }) => dev === found.dev && ino === found.ino)) continue
+    throw new AppError('conflict', `"${path}" is a file of the model itself; write to another -o`, { file: path })
+  }
+}
+
 /** A rename would replace silently what appeared meanwhile; a hard link refuses to. Not every file system has links. */
 async function moveInto(from: string, to: string, force: boolean): Promise<void> {
   if (force) return rename(from, to)

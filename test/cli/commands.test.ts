@@ -1,7 +1,7 @@
 // The commands as processes, on small models built here: what they print, what they leave on disk, how they exit.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, test } from 'node:test'
 import type { ModelDescription, PlanDocument } from '../../src/jobs/protocol.ts'
@@ -234,6 +234,19 @@ test('bad recipes name the key, bad datasets and requirements are refused before
   const notNpz = await runCli(out, 'compress', model, '-r', 'int8', '--dataset', 'r.yaml')
   assertFails(notNpz, 3, /not a readable \.npz/)
   assert.deepEqual(readdirSync(out), ['r.yaml'])
+})
+
+test('the model itself is never replaced, not even by force or through a link', async (context) => {
+  const out = tempFolder(context)
+  const bytes = linearModel()
+  writeFileSync(join(out, 'm.onnx'), bytes)
+  symlinkSync('m.onnx', join(out, 'link.onnx'))
+  for (const target of ['m.onnx', './m.onnx', 'link.onnx']) {
+    const result = await runCli(out, 'compress', 'm.onnx', '-r', 'int8', '--no-validate', '--force', '-o', target)
+    assertFails(result, 2, /is a file of the model itself/)
+  }
+  assert.deepEqual(readFileSync(join(out, 'm.onnx')), Buffer.from(bytes))
+  assert.deepEqual(readdirSync(out).sort(), ['link.onnx', 'm.onnx'])
 })
 
 test('a dataset that does not match the model is one line, before any work', async (context) => {
