@@ -1,6 +1,7 @@
 // tensorpress validate: compares a compressed model with its original, on the same inputs in onnxruntime (ONNX) or tensor by
 // tensor (safetensors). Both models meet the inspect child first, so that a bad file is told as such.
 
+import { basename } from 'node:path'
 import { AppError } from '../errors.ts'
 import { defaultValidationSettings } from '../jobs/run-job.ts'
 import type { InspectChild } from '../jobs/worker-pool.ts'
@@ -57,6 +58,7 @@ export const command: Command = {
           `"${args.positionals[0]}" is ${original!.format} and "${args.positionals[1]}" is ${artifact!.format}: models of different formats cannot be compared`,
         )
       }
+      refuseOtherInputs(original!, artifact!)
       const display = progressDisplay(process.stderr, { quiet: args.given('json') })
       try {
         const validation = await validateArtifact(
@@ -90,6 +92,20 @@ async function opened(inspect: InspectChild, argument: string, signal: AbortSign
   const { files } = await gatherThrough(inspect, argument, signal)
   const { summary } = await inspect.describe(files, { signal })
   return { mainPath: files[0]!.path, format: summary.format, files, summary }
+}
+
+/** Two models that take different inputs are not a model and its compressed form; dtypes and sizes may differ. */
+function refuseOtherInputs(original: Opened, artifact: Opened): void {
+  const forms = [original, artifact].map(({ summary }) =>
+    summary.inputs.map(({ name, shape }) => `'${name}' of rank ${shape.length}`).sort(),
+  )
+  const [a = [], b = []] = forms
+  if (a.join() === b.join()) return
+  const [first, second] = forms.map((inputs) => inputs.join(', ') || 'none')
+  throw new AppError(
+    'usage',
+    `the models take different inputs and cannot be compared: "${basename(original.mainPath)}" ${first}; "${basename(artifact.mainPath)}" ${second}`,
+  )
 }
 
 function bytesOf(files: SourceFile[]): number {

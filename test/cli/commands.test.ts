@@ -281,6 +281,17 @@ test('validate compares two models and judges a requirement', async (context) =>
   assert.equal((JSON.parse(bad.stdout) as { requirement: { met: boolean } }).requirement.met, false)
   const mixed = await runCli(folder, 'validate', 'm.onnx', 'm.safetensors')
   assertFails(mixed, 2, /models of different formats cannot be compared/)
+  const other = onnxModel({
+    nodes: [node('Relu', ['image'], ['y'])],
+    inputs: [value('image', ['batch', 3, 8, 8])],
+    outputs: [value('y', ['batch', 3, 8, 8])],
+  })
+  writeFileSync(join(out, 'other.onnx'), onnxBytes(other))
+  assertFails(
+    await runCli(folder, 'validate', 'm.onnx', join(out, 'other.onnx')),
+    2,
+    /take different inputs and cannot be compared: "m\.onnx" 'x' of rank 2; "other\.onnx" 'image' of rank 4/,
+  )
 })
 
 test('doctor names the device that jobs use and onnxruntime', async () => {
