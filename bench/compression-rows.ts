@@ -144,7 +144,11 @@ interface PythonTiming {
 function timePython(method: 'dynamic' | 'nbits', input: string, output: string): PythonTiming {
   const script = fileURLToPath(new URL('./quantize_with_onnxruntime.py', import.meta.url))
   const start = performance.now()
-  const run = spawnSync(python, [script, method, input, output], { encoding: 'utf8', maxBuffer: 2 ** 26 })
+  const run = spawnSync(python, [script, method, input, output], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+    env: { ...process.env, ORT_DISABLE_TELEMETRY: '1' },
+  })
   const wholeSeconds = (performance.now() - start) / 1000
   if (run.status !== 0) throw new Error(`${script} ended with ${run.status}: ${run.stderr}`)
   const last = run.stdout.trim().split('\n').at(-1) ?? ''

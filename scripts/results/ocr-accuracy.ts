@@ -3,6 +3,7 @@
 // Runs as its own process: onnxruntime's calls are synchronous, and one model a process keeps them independent.
 // CTC greedy decoding: argmax a step, repeats merged, class 0 is the blank, the last class is the space.
 
+import '../../src/runtime/disable-telemetry.ts'
 import { readFileSync } from 'node:fs'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { matchDataset, openDataset } from '../../src/validate/dataset.ts'

@@ -1,6 +1,7 @@
 // The only importer of onnxruntime-node: one model, loaded from its path and run on the CPU with explicit settings. Entry:
 // openSession. Calls block this process and may abort it (native code), so only short-lived children import this file.
 
+import './disable-telemetry.ts'
 import { dirname, sep } from 'node:path'
 import type { InferenceSession } from 'onnxruntime-node'
 import * as ort from 'onnxruntime-node'

@@ -26,7 +26,7 @@ export function runPython(script: string, ...args: string[]): unknown {
   const run = spawnSync(python, [fileURLToPath(new URL(`../interop/${script}`, import.meta.url)), ...args], {
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
-    env: { ...process.env, HF_HUB_OFFLINE: '1', PYTHONDONTWRITEBYTECODE: '1' },
+    env: { ...process.env, HF_HUB_OFFLINE: '1', ORT_DISABLE_TELEMETRY: '1', PYTHONDONTWRITEBYTECODE: '1' },
   })
   if (run.status !== 0) throw new Error(`${script} ended with ${run.status}: ${run.error ?? run.stderr}`)
   return JSON.parse(run.stdout)
