@@ -100,9 +100,17 @@ export function planInstallation(facts) {
   }
   const backports = isDebian && version === 12
   const suite = `${facts.codename || 'bookworm'}-backports`
+  const addsSource = backports && !hasSuite(facts.sources, suite)
+  const sourceFile = addsSource ? backportsSource(facts.sources, suite) : null
+  if (addsSource && sourceFile === null) {
+    return {
+      possible: false,
+      advice: `apt has no source for ${facts.codename || 'bookworm'} whose mirror could be reused: add ${suite} of your Debian mirror, then start again`,
+    }
+  }
   return {
     possible: true,
-    sourceFile: backports && !hasSuite(facts.sources, suite) ? backportsSource(facts.sources, suite) : null,
+    sourceFile,
     install: ['install', '--yes', '--no-install-recommends', ...(backports ? ['-t', suite] : []), ...PACKAGES],
     unattended: facts.root,
   }
@@ -118,13 +126,15 @@ function hasSuite(sources, suite) {
 }
 
 /**
- * A deb822 stanza for `suite` from the same mirror, signed by the same key, as the distribution's own entry.
+ * A deb822 stanza for `suite` from the same mirror, signed by the same key, as the distribution's own entry; null where
+ * there is no such entry.
  * @param {string} sources
  * @param {string} suite
  */
 export function backportsSource(sources, suite) {
   const base = suite.replace(/-backports$/, '')
-  let uri = 'http://mirror.example/debian'
+  /** @type {string | undefined} */
+  let uri
   let key = '/usr/share/keyrings/debian-archive-keyring.gpg'
   for (const stanza of sources.split(/\n\s*\n/)) {
     const field = (/** @type {string} */ name) => new RegExp(`^${name}:[ \\t]*(.+)$`, 'im').exec(stanza)?.[1]?.trim()
@@ -140,6 +150,7 @@ export function backportsSource(sources, suite) {
     uri = oneLine.groups['uri'] ?? uri
     key = /signed-by=(\S+)/.exec(oneLine.groups['options'] ?? '')?.[1] ?? key
   }
+  if (uri === undefined) return null
   return `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: main\nSigned-By: ${key}\n`
 }
 

@@ -104,8 +104,15 @@ test('one-line sources give mirror and key as well', () => {
     'deb [arch=amd64 signed-by=/k.gpg] https://m.example/debian bookworm main\n',
     'bookworm-backports',
   )
+  assert.ok(text)
   assert.match(text, /^URIs: https:\/\/m\.example\/debian$/m)
   assert.match(text, /^Signed-By: \/k\.gpg$/m)
+})
+
+test('without an entry of the release there is no mirror to reuse, and nothing is guessed', () => {
+  const plan = planInstallation({ ...debian12, sources: '' })
+  assert(!plan.possible)
+  assert.match(plan.advice, /add bookworm-backports of your Debian mirror/)
 })
 
 test('Debian 13 and Ubuntu 24.04 take their stock packages', () => {
