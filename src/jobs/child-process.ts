@@ -3,10 +3,10 @@
 // channel closes, and on Linux with setpriv the kernel also kills it where it is stuck in native code.
 
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { AppError } from '../errors.ts'
+import { residentBytes } from '../validate/resident-memory.ts'
 import type { ChildReply, ChildRequest, Progress } from './protocol.ts'
 import type { ServiceLog } from './service.ts'
 
@@ -235,20 +235,6 @@ function killWithParent(): { command: string; args: string[] } | null {
   }
   return wrapperKnown
 }
-
-/** Resident bytes of a process, from Linux' /proc; null elsewhere. */
-export function residentBytes(pid: number | undefined): number | null {
-  if (process.platform !== 'linux' || pid === undefined) return null
-  try {
-    const [, pages] = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')
-    return Number(pages) * PAGE_BYTES
-  } catch {
-    return null
-  }
-}
-
-/** Of x86-64 and of nearly every arm64 kernel. */
-const PAGE_BYTES = 4096
 
 function collectTail(stream: Readable | null, name: string, log: ServiceLog): () => string {
   let tail = ''

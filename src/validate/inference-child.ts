@@ -3,10 +3,10 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { fork } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
 import type { InferenceReply, InferenceRequests, InferenceRequestType } from './inference-protocol.ts'
+import { residentBytes } from './resident-memory.ts'
 
 /** Returns freed memory to the system, so that resident bytes mean something (glibc; ignored elsewhere). */
 export const MEMORY_VARIABLES = {
@@ -149,7 +149,7 @@ class ForkedChild implements InferenceChild {
   }
 
   #checkMemory(): void {
-    const rssBytes = readRssBytes(this.pid)
+    const rssBytes = residentBytes(this.pid)
     if (rssBytes === null) return
     this.#options.onMemory?.(this.pid, rssBytes)
     const allowed = this.#options.memoryLimitBytes
@@ -198,15 +198,5 @@ class ForkedChild implements InferenceChild {
     clearInterval(this.#memoryTimer)
     clearTimeout(this.#deadlineTimer)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
-  }
-}
-
-/** Resident bytes of a process from procfs; null where there is none (then only the report's peak is known). */
-function readRssBytes(pid: number): number | null {
-  try {
-    const line = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
-    return line === null ? null : Number(line[1]) * 1024
-  } catch {
-    return null
   }
 }
