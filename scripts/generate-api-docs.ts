@@ -19,6 +19,7 @@ const routes = listRoutes({ config: loadConfig({}) } as HttpDeps)
 
 const KINDS: Record<(typeof ERROR_CODES)[ErrorCode]['kind'], string> = {
   invalid_request: 'The request is wrong: change it',
+  access: 'Who is asking',
   not_found: 'It is not there',
   conflict: 'The state does not allow it',
   format: 'The bytes of the file are wrong',
@@ -103,9 +104,9 @@ function routeTable(): string {
     .filter((route) => route.tag !== 'Pages')
     .map((route) => {
       const success = Object.keys(route.responses).filter((status) => status < '400')
-      return `| \`${route.method.toUpperCase()} ${route.path}\` | ${cell(route.summary)} | ${success.join(', ')} |`
+      return `| \`${route.method.toUpperCase()} ${route.path}\` | ${cell(route.summary)} | ${route.scope} | ${success.join(', ')} |`
     })
-  return ['| call | meaning | answers |', '|---|---|---|', ...rows].join('\n')
+  return ['| call | meaning | scope | answers |', '|---|---|---|---|', ...rows].join('\n')
 }
 
 function limitTable(): string {

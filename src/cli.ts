@@ -11,6 +11,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<{ command:
   plan: { summary: 'show what a recipe would do to each tensor and why', load: () => import('./cli/plan.ts') },
   compress: { summary: 'compress a model, validate the result, write it', load: () => import('./cli/compress.ts') },
   validate: { summary: 'compare a compressed model with its original', load: () => import('./cli/validate.ts') },
+  keys: { summary: 'make an API key for the server', load: () => import('./cli/keys.ts') },
   bench: { summary: 'measure speed and memory on this machine', load: () => import('./cli/bench.ts') },
   doctor: { summary: 'show which devices and libraries were found', load: () => import('./cli/doctor.ts') },
 }

@@ -131,6 +131,10 @@ export interface Config {
   drainSeconds: number
   /** Host names, besides this machine's own, that a proxy in front forwards. */
   allowedHosts: string[]
+  /** File of API keys; undefined: none, or they stand in TENSORPRESS_API_KEYS, which main.ts takes out of the environment. */
+  apiKeysFile?: string | undefined
+  /** Listening beyond loopback without keys was asked for. */
+  insecure: boolean
   limits: Limits
 }
 
@@ -139,6 +143,7 @@ export interface ServeOptions {
   port?: number | string | undefined
   dataDir?: string | undefined
   device?: string | undefined
+  insecure?: boolean | undefined
 }
 
 const limitShape = Object.fromEntries(
@@ -164,6 +169,11 @@ const configSchema = z.strictObject({
         .map((name) => name.trim().toLowerCase())
         .filter((name) => name !== ''),
     ),
+  apiKeysFile: z.string().min(1).optional(),
+  insecure: z
+    .union([z.boolean(), z.enum(['0', '1', 'false', 'true'])])
+    .default(false)
+    .transform((value) => value === true || value === '1' || value === 'true'),
   limits: z.strictObject(limitShape),
 })
 
@@ -184,6 +194,9 @@ export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions
     logLevel: fromEnvironment('logLevel'),
     drainSeconds: fromEnvironment('drainSeconds'),
     allowedHosts: fromEnvironment('allowedHosts'),
+    // Set and empty is a mistake (a mount that was not there), not a wish for no keys.
+    apiKeysFile: environment[environmentName('apiKeysFile')],
+    insecure: given('insecure'),
     limits: Object.fromEntries(Object.keys(LIMITS).map((name) => [name, fromEnvironment(name)])),
   })
   if (result.success) return result.data as Config
@@ -195,6 +208,24 @@ export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions
     : environmentName(name)
   const found = fromOption ? options[name as keyof ServeOptions] : fromEnvironment(name)
   throw new AppError('usage', `${source} is ${JSON.stringify(found)}: ${issue.message}`, { path: source })
+}
+
+/** What stands between a stranger and the API: keys, that only this machine reaches it, or nothing. */
+export type Exposure = 'keys' | 'loopback' | 'insecure'
+
+export function exposureOf({ host }: Pick<Config, 'host'>, keysRequired: boolean): Exposure {
+  if (keysRequired) return 'keys'
+  return isLoopback(host) ? 'loopback' : 'insecure'
+}
+
+/** Throws `usage` where anybody on the network could use the server, unless that was asked for. */
+export function refuseOpenBind({ host, insecure }: Pick<Config, 'host' | 'insecure'>, keysRequired: boolean): void {
+  if (insecure || exposureOf({ host }, keysRequired) !== 'insecure') return
+  throw new AppError(
+    'usage',
+    `Without API keys Tensorpress listens on this machine only, and ${host} can be reached by others. Make a key with "tensorpress keys new --name NAME --scopes SCOPES" and put the line that it prints into TENSORPRESS_API_KEYS or into the file that TENSORPRESS_API_KEYS_FILE names. Or say --insecure: then anybody who reaches ${host} can use and delete everything here.`,
+    { host },
+  )
 }
 
 /** True when only this machine can reach the address. */

@@ -46,6 +46,16 @@ export const ERROR_CODES = {
     kind: 'invalid_request',
     summary: 'The Idempotency-Key was used before with another body.',
   },
+  // who is asking
+  unauthorized: {
+    kind: 'access',
+    summary:
+      'The call needs an API key, and none was sent or the one sent is not known; `context.scope` names what it needs.',
+  },
+  forbidden: {
+    kind: 'access',
+    summary: 'The API key is known and lacks the scope in `context.scope`, or the job belongs to another key.',
+  },
   // it is not there, or not in a state that allows it
   not_found: { kind: 'not_found', summary: 'No such model, dataset, job, artifact, tensor or route.' },
   conflict: {
@@ -115,6 +125,7 @@ export const ERROR_CODES = {
 
 export type ErrorKind =
   | 'invalid_request'
+  | 'access'
   | 'not_found'
   | 'conflict'
   | 'format'

@@ -1,7 +1,8 @@
 // The server: configuration, metrics and service are made here and handed down; then it listens, says where and on what, and
 // ends cleanly on a signal. Entry: serve, called by `tensorpress serve`.
 
-import { loadConfig, type ServeOptions } from './config.ts'
+import { openKeyRing, takeInlineKeys } from './access/key-ring.ts'
+import { exposureOf, loadConfig, refuseOpenBind, type ServeOptions } from './config.ts'
 import { createApp } from './http/app.ts'
 import { closeServer, listen } from './http/server.ts'
 import { UploadGate } from './http/upload-gate.ts'
@@ -21,6 +22,15 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
   const config = loadConfig(process.env, options)
   const { limits } = config
   const log = createLog(config.logLevel)
+  const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, log)
+  refuseOpenBind(config, keys.required)
+  const insecure = exposureOf(config, keys.required) === 'insecure'
+  if (insecure) {
+    log.warn(
+      { host: config.host },
+      'INSECURE: no API keys; anybody who reaches this address can use and delete everything',
+    )
+  }
   const metrics = createMetrics(VERSION)
   const stop = stopSignal()
   const service = await createService({
@@ -37,18 +47,19 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     log,
     hooks: serviceHooks(metrics),
   })
-  const app = createApp({ config, service, metrics, log, gate: new UploadGate(limits, metrics) })
+  const app = createApp({ config, keys, service, metrics, log, gate: new UploadGate(limits, metrics) })
   const { server, url } = await listen(app, config).catch(async (error: unknown) => {
     await service.close()
     throw error
   })
   log.info({ url, data_dir: config.dataDir, version: VERSION }, 'listening')
-  await announce(service, url, log, stop.promise)
+  await announce(service, { url, keysRequired: keys.required, insecure }, log, stop.promise)
   const signal = await stop.promise
   log.info({ signal, drain_seconds: config.drainSeconds }, 'draining')
   // Until the job in work has ended, clients may still ask for it; only then the door closes.
   await service.close()
   await closeServer(server)
+  keys.close()
   log.info({}, 'stopped')
   stop.release()
   setTimeout(() => process.exit(0), EXIT_GRACE_MS).unref()

@@ -32,6 +32,7 @@ export function exitCodeOf(error: AppError): ExitCode {
   if (special !== undefined) return special
   switch (ERROR_CODES[error.code].kind) {
     case 'invalid_request':
+    case 'access':
     case 'conflict':
       return 2
     case 'not_found':

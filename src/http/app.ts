@@ -4,10 +4,12 @@
 import express, { type Express, type RequestHandler } from 'express'
 import { AppError } from '../errors.ts'
 import { VERSION } from '../version.ts'
+import { identifyCaller, requireScope } from './access.ts'
 import { artifactRoutes } from './artifacts.ts'
 import { compressRoutes } from './compress.ts'
 import { datasetRoutes } from './datasets.ts'
 import type { HttpDeps } from './deps.ts'
+import { allowBody } from './expect-continue.ts'
 import { jobEventRoutes } from './job-events.ts'
 import { jobRoutes } from './jobs.ts'
 import { modelRoutes } from './models.ts'
@@ -50,7 +52,7 @@ export function createApp(deps: HttpDeps): Express {
   app.use(requestContext(log, metrics))
   app.use(securityHeaders())
   app.use(originGuard(config))
-  // Who may call: a check of API keys belongs here, before any body is read.
+  app.use(identifyCaller(deps.keys))
   app.use(
     slowBodyGuard(limits, (response) => {
       const allowed = limits.uploadBytesPerSecond
@@ -69,6 +71,9 @@ export function createApp(deps: HttpDeps): Express {
         setRoute(response, route.path)
         next()
       },
+      // Before any body is read, and before a client that asked whether to send one is told to.
+      requireScope(route.scope),
+      allowBody,
       ...(takesJson ? [requireJson, parseJson] : []),
       // Express awaits the promise and hands a rejection to the problem handler.
       (request, response) => route.handle(request, response),

@@ -65,6 +65,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
       method: 'post',
       path: '/v1/compress',
       operationId: 'compress',
+      scope: 'submit',
       tag: 'Compress',
       summary: 'Upload, compress, validate and download in one call',
       description: `Waits up to \`Prefer: wait=N\` seconds (default ${DEFAULT_WAIT_SECONDS}), then answers 202; \`Prefer: respond-async\` answers 202 at once. The job goes on when the client leaves. An artifact of several files answers 409 and lists them.`,

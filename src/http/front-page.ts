@@ -6,7 +6,9 @@ export interface FrontPageFacts {
   version: string
   /** Scheme, host and port under which the reader came. */
   origin: string
-  health: Health
+  /** null: the reader showed no key that may see it. */
+  health: Health | null
+  keysRequired: boolean
 }
 
 const STYLE = `
@@ -24,14 +26,8 @@ const STYLE = `
   .ok { background: #16a34a22 } .bad { background: #dc262622 }
 `
 
-export function renderFrontPage({ version, origin, health }: FrontPageFacts): string {
-  const { worker, queue } = health
-  const device = worker.device
-  const deviceText = device
-    ? device.kind === 'reference'
-      ? 'the scalar reference device (no GPU adapter was found): exact, and slow'
-      : `${device.adapter}, ${device.driver}${device.software ? ' (software adapter)' : ''}`
-    : 'none yet: the worker is starting, or could not start'
+export function renderFrontPage({ version, origin, health, keysRequired }: FrontPageFacts): string {
+  const key = keysRequired ? '-H "Authorization: Bearer $KEY" ' : ''
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -42,17 +38,18 @@ export function renderFrontPage({ version, origin, health }: FrontPageFacts): st
 <main>
 <h1>Tensorpress</h1>
 <p class="lead">Upload an ONNX or safetensors model, compress its weights on the GPU, read what accuracy is left, download the result.</p>
-<p><span class="state ${health.ready ? 'ok' : 'bad'}">${health.ready ? 'ready' : 'not ready'}</span></p>
+${health ? `<p><span class="state ${health.ready ? 'ok' : 'bad'}">${health.ready ? 'ready' : 'not ready'}</span></p>` : ''}
+${keysRequired ? '<p>Calls need an API key. A browser asks for it as a password; the user name does not matter.</p>' : ''}
 
 <h2>In one call</h2>
-<pre>curl -f -F model=@model.onnx -F recipe=int8 ${escapeHtml(origin)}/v1/compress -o model.int8.onnx</pre>
+<pre>curl -f ${key}-F model=@model.onnx -F recipe=int8 ${escapeHtml(origin)}/v1/compress -o model.int8.onnx</pre>
 
 <h2>Step by step</h2>
-<pre>curl -T model.onnx ${escapeHtml(origin)}/v1/models/
-curl ${escapeHtml(origin)}/v1/jobs \\
+<pre>curl ${key}-T model.onnx ${escapeHtml(origin)}/v1/models/
+curl ${key}${escapeHtml(origin)}/v1/jobs \\
      --json '{"model": "&lt;id&gt;", "recipe": "int8", "require": {"metric": "cosine", "maxDrop": 0.01}}'
-curl -N ${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/events
-curl -OJ ${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/artifact</pre>
+curl -N ${key}${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/events
+curl -OJ ${key}${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/artifact</pre>
 <p>The report of a job is at <code>/v1/jobs/&lt;id&gt;/report</code>: JSON for programs, a page with charts for browsers.</p>
 
 <h2>More</h2>
@@ -64,14 +61,24 @@ curl -OJ ${escapeHtml(origin)}/v1/jobs/&lt;id&gt;/artifact</pre>
 <tr><td><a href="/metrics">/metrics</a></td><td>Prometheus metrics</td></tr>
 </table>
 
-<h2>This server</h2>
+${health ? serverTable(version, health) : ''}
+</main>
+`
+}
+
+function serverTable(version: string, { worker, queue }: Health): string {
+  const { device } = worker
+  const deviceText = device
+    ? device.kind === 'reference'
+      ? 'the scalar reference device (no GPU adapter was found): exact, and slow'
+      : `${device.adapter}, ${device.driver}${device.software ? ' (software adapter)' : ''}`
+    : 'none yet: the worker is starting, or could not start'
+  return `<h2>This server</h2>
 <table>
 <tr><td>Version</td><td>${escapeHtml(version)}</td></tr>
 <tr><td>Device</td><td>${escapeHtml(deviceText)}</td></tr>
 <tr><td>Queue</td><td>${queue.queued} waiting (at most ${queue.limit}), ${queue.running} in work</td></tr>
-</table>
-</main>
-`
+</table>`
 }
 
 export function escapeHtml(text: string): string {

@@ -21,6 +21,7 @@ export function jobEventRoutes({ service, metrics }: HttpDeps, heartbeatMs = SSE
       method: 'get',
       path: '/v1/jobs/{id}/events',
       operationId: 'followJob',
+      scope: 'read',
       tag: 'Jobs',
       summary: 'Follow a job (server-sent events)',
       description: `Events \`state\` and \`progress\` (at least once a second while bytes move), each with the whole job as JSON in \`data\`; then \`end\`. A comment line comes every ${SSE_HEARTBEAT_SECONDS} seconds.`,

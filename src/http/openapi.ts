@@ -2,10 +2,11 @@
 // buildOpenApi. docs/openapi.json holds a copy, proven equal by `npm run check`.
 
 import { z } from 'zod'
-import { ERROR_CODES, type ErrorCode } from '../errors.ts'
+import { SCOPE_NAMES, SCOPES } from '../access/api-key.ts'
+import { ERROR_CODES } from '../errors.ts'
 import { components, problemSchema } from './components.ts'
 import { PROBLEM_TYPE, STATUS_OF } from './problem-json.ts'
-import { COMMON_ERRORS, type MediaDoc, type ResponseDoc, type Route } from './route.ts'
+import { errorsOf, type MediaDoc, type ResponseDoc, type Route } from './route.ts'
 
 type Json = Record<string, unknown>
 
@@ -37,7 +38,7 @@ export function buildOpenApi(routes: readonly Route[], version: string): Json {
     servers: [{ url: '/' }],
     tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
     paths,
-    components: { schemas: componentSchemas(), headers: COMMON_HEADERS },
+    components: { schemas: componentSchemas(), headers: COMMON_HEADERS, securitySchemes: SECURITY_SCHEMES },
   }
 }
 
@@ -46,7 +47,17 @@ const COMMON_HEADERS = {
     description: 'Id of the request: the one sent, or a new one. Log lines carry it.',
     schema: { type: 'string' },
   },
+  'WWW-Authenticate': { description: 'Bearer and Basic.', schema: { type: 'string' } },
   'Retry-After': { description: 'Seconds after which to try again.', schema: { type: 'integer' } },
+}
+
+const KEY_NOTE = `A server without keys serves its own machine only, and asks for none. Scopes: ${SCOPE_NAMES.map(
+  (name) => `\`${name}\` (${SCOPES[name]})`,
+).join('; ')}.`
+
+const SECURITY_SCHEMES = {
+  bearer: { type: 'http', scheme: 'bearer', description: `\`Authorization: Bearer KEY\`. ${KEY_NOTE}` },
+  basic: { type: 'http', scheme: 'basic', description: 'The key as the password; the user name does not matter.' },
 }
 
 function componentSchemas(): Json {
@@ -104,6 +115,8 @@ function operation(route: Route): Json {
     operationId: route.operationId,
     tags: [route.tag],
     summary: route.summary,
+    // OpenAPI 3.1 lets schemes other than OAuth list the roles that a call needs.
+    security: route.scope === 'open' ? [] : [{ bearer: [route.scope] }, { basic: [route.scope] }],
     ...(route.description ? { description: route.description } : {}),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(route.body
@@ -179,8 +192,7 @@ function response({ description, content, headers }: ResponseDoc): Json {
 
 /** One response a status, with an example for each code that has that status. */
 function problemResponses(route: Route): Json {
-  const codes = [...new Set<ErrorCode>([...route.errors, ...COMMON_ERRORS])]
-  const byStatus = Map.groupBy(codes, (code) => STATUS_OF[code])
+  const byStatus = Map.groupBy(errorsOf(route), (code) => STATUS_OF[code])
   const responses: Json = {}
   for (const [status, group] of [...byStatus].sort(([a], [b]) => a - b)) {
     const list = group.map((code) => `\`${code}\`: ${ERROR_CODES[code].summary}`).join('\n\n')
@@ -194,6 +206,7 @@ function problemResponses(route: Route): Json {
       description: list,
       headers: {
         'X-Request-Id': { $ref: '#/components/headers/X-Request-Id' },
+        ...(status === 401 ? { 'WWW-Authenticate': { $ref: '#/components/headers/WWW-Authenticate' } } : {}),
         ...(retry ? { 'Retry-After': { $ref: '#/components/headers/Retry-After' } } : {}),
       },
       content: { [PROBLEM_TYPE]: { schema: schemaOf(problemSchema, 'output') } },

@@ -1,7 +1,9 @@
 // For whoever runs the server: /healthz (the process answers), /readyz (work can be done, and by what), /metrics.
 
 import { z } from 'zod'
+import { type Exposure, exposureOf } from '../config.ts'
 import type { Health } from '../jobs/service.ts'
+import { mayUse } from './access.ts'
 import { bytes, component, deviceSchema } from './components.ts'
 import type { HttpDeps } from './deps.ts'
 import { type Route, sendJson } from './route.ts'
@@ -27,12 +29,23 @@ const readinessSchema = component(
     queue: z.object({ queued: z.int(), running: z.int(), limit: z.int() }),
     store: z.object({ freeBytes: bytes, minFreeBytes: bytes }),
     workerRestarts: z.int(),
+    access: z.enum(['keys', 'loopback', 'insecure']).meta({
+      description:
+        '`keys`: calls need an API key. `loopback`: none, only this machine reaches the server. `insecure`: none, and others can reach it.',
+    }),
     version: z.string(),
   }),
 )
 
-/** Also sets the gauges that are read rather than counted. */
-export function readinessBody(health: Health, version: string): z.output<typeof readinessSchema> {
+const briefReadinessSchema = component(
+  'ReadinessBrief',
+  'What callers without a key that may read are shown where keys are required: enough for a probe.',
+  z.strictObject({ status: z.enum(['ready', 'not_ready']) }),
+)
+
+const readinessContent = { 'application/json': { schema: z.union([readinessSchema, briefReadinessSchema]) } }
+
+export function readinessBody(health: Health, access: Exposure, version: string): z.output<typeof readinessSchema> {
   const { worker, store, queue } = health
   const enough = store.freeBytes >= store.minFreeBytes
   const device = worker.device
@@ -63,17 +76,19 @@ export function readinessBody(health: Health, version: string): z.output<typeof 
     queue,
     store: { freeBytes: store.freeBytes, minFreeBytes: store.minFreeBytes },
     workerRestarts: worker.restarts,
+    access,
     version,
   }
 }
 
 export function operationRoutes(deps: HttpDeps, version: string): Route[] {
-  const { service, metrics } = deps
+  const { service, metrics, config, keys } = deps
   return [
     {
       method: 'get',
       path: '/healthz',
       operationId: 'health',
+      scope: 'open',
       tag: 'Operation',
       summary: 'Is the process alive',
       responses: { 200: { description: 'Yes.', content: { 'application/json': { schema: healthSchema } } } },
@@ -86,25 +101,30 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       method: 'get',
       path: '/readyz',
       operationId: 'readiness',
+      scope: 'open',
       tag: 'Operation',
       summary: 'Can work be done, and on which device',
+      description:
+        'Open to probes. Where keys are required, device, queue, store and reasons are shown with scope `read` or `metrics` only.',
       responses: {
-        200: { description: 'Ready.', content: { 'application/json': { schema: readinessSchema } } },
-        503: {
-          description: 'Not ready; `checks` says why.',
-          content: { 'application/json': { schema: readinessSchema } },
-        },
+        200: { description: 'Ready.', content: readinessContent },
+        503: { description: 'Not ready; `checks` says why.', content: readinessContent },
       },
       errors: [],
       async handle(_request, response) {
         const health = await service.health()
-        sendJson(response, health.ready ? 200 : 503, readinessBody(health, version))
+        const whole = mayUse(response, 'read') || mayUse(response, 'metrics')
+        const body = whole
+          ? readinessBody(health, exposureOf(config, keys.required), version)
+          : { status: health.ready ? 'ready' : 'not_ready' }
+        sendJson(response, health.ready ? 200 : 503, body)
       },
     },
     {
       method: 'get',
       path: '/metrics',
       operationId: 'metrics',
+      scope: 'metrics',
       tag: 'Operation',
       summary: 'Prometheus metrics',
       description: 'docs/metrics.md lists every name.',
@@ -124,7 +144,7 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
   ]
 }
 
-function setHealthGauges({ metrics }: HttpDeps, health: Health): void {
+function setHealthGauges({ metrics, config, keys }: HttpDeps, health: Health): void {
   const { worker, store, queue } = health
   metrics.queueDepth.set(queue.queued)
   metrics.jobsRunning.set(queue.running)
@@ -132,6 +152,9 @@ function setHealthGauges({ metrics }: HttpDeps, health: Health): void {
   if (worker.startSeconds !== null) metrics.workerStartSeconds.set(worker.startSeconds)
   metrics.storeFreeBytes.set(store.freeBytes)
   metrics.draining.set(health.draining ? 1 : 0)
+  metrics.insecure.set(exposureOf(config, keys.required) === 'insecure' ? 1 : 0)
+  metrics.apiKeys.set(keys.count)
+  metrics.apiKeysCurrent.set(keys.current ? 1 : 0)
   metrics.referenceDevice.set(worker.device?.kind === 'reference' ? 1 : 0)
   metrics.deviceInfo.reset()
   if (worker.device) {

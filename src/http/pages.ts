@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
+import { mayUse } from './access.ts'
 import type { HttpDeps } from './deps.ts'
 import { renderFrontPage } from './front-page.ts'
 import { buildOpenApi } from './openapi.ts'
@@ -48,7 +49,7 @@ const PAGE_STYLE = `body { margin: 0 }
 .swagger-ui .info { margin: 24px 0 }
 `
 
-export function pageRoutes({ service }: HttpDeps, version: string, allRoutes: () => readonly Route[]): Route[] {
+export function pageRoutes({ service, keys }: HttpDeps, version: string, allRoutes: () => readonly Route[]): Route[] {
   let document: Record<string, unknown> | null = null
   const assetFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
   const html = { 'text/html': { schema: null } }
@@ -58,21 +59,23 @@ export function pageRoutes({ service }: HttpDeps, version: string, allRoutes: ()
       method: 'get',
       path: '/',
       operationId: 'frontPage',
+      scope: 'open',
       tag: 'Pages',
       summary: 'What this server is',
       responses: { 200: { description: 'A page.', content: html } },
       errors: [],
       async handle(request, response) {
-        const health = await service.health()
+        const health = mayUse(response, 'read') ? await service.health() : null
         const origin = `${request.protocol}://${request.get('host') ?? 'localhost'}`
         response.set({ 'Content-Security-Policy': PLAIN_PAGE_POLICY, 'Cache-Control': 'no-store' })
-        response.type('text/html').send(renderFrontPage({ version, origin, health }))
+        response.type('text/html').send(renderFrontPage({ version, origin, health, keysRequired: keys.required }))
       },
     },
     {
       method: 'get',
       path: '/openapi.json',
       operationId: 'openApi',
+      scope: 'open',
       tag: 'Pages',
       summary: 'This document',
       responses: {
@@ -92,6 +95,7 @@ export function pageRoutes({ service }: HttpDeps, version: string, allRoutes: ()
       method: 'get',
       path: '/docs',
       operationId: 'docs',
+      scope: 'open',
       tag: 'Pages',
       summary: 'This document as a page',
       responses: { 200: { description: 'A page.', content: html } },
@@ -105,6 +109,7 @@ export function pageRoutes({ service }: HttpDeps, version: string, allRoutes: ()
       method: 'get',
       path: '/docs/{file}',
       operationId: 'docsFile',
+      scope: 'open',
       tag: 'Pages',
       summary: 'Script, style and icon of that page',
       params: { file: { description: 'File name.', example: 'swagger-ui.css' } },

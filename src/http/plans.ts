@@ -102,6 +102,7 @@ export function planRoutes({ service }: HttpDeps): Route[] {
       method: 'post',
       path: '/v1/plans',
       operationId: 'createPlan',
+      scope: 'read',
       tag: 'Plans',
       summary: 'Plan without executing',
       body: { description: 'Model and recipe.', content: { 'application/json': { schema: planRequest } } },

@@ -22,6 +22,8 @@ export const STATUS_OF = {
   request_timeout: 408,
   usage: 400,
   idempotency_key_reused: 422,
+  unauthorized: 401,
+  forbidden: 403,
   not_found: 404,
   conflict: 409,
   format_unrecognised: 422,
@@ -60,6 +62,9 @@ const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
 
 /** Long enough for a client on a slow line to notice the answer and stop sending. */
 const LINGER_MS = 5000
+
+/** RFC 6750 and RFC 7617. */
+const CHALLENGES = ['Bearer realm="Tensorpress"', 'Basic realm="Tensorpress", charset="UTF-8"']
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -102,6 +107,8 @@ export function sendProblem(response: Response, error: AppError, extra: Record<s
   if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter))
   const allowed = error.context['allowed']
   if (error.code === 'method_not_allowed' && Array.isArray(allowed)) response.set('Allow', allowed.join(', '))
+  // A browser asks for the password on Basic, tools take either.
+  if (error.code === 'unauthorized') response.set('WWW-Authenticate', CHALLENGES)
   if (!response.req.complete) endSoon(response)
   response.locals['errorCode'] = error.code
   response.set('Cache-Control', 'no-store')

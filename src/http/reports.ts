@@ -57,6 +57,7 @@ export function reportRoutes({ service }: HttpDeps): Route[] {
       method: 'get',
       path: '/v1/jobs/{id}/report',
       operationId: 'getReport',
+      scope: 'read',
       tag: 'Jobs',
       summary: 'Report of a job',
       description:

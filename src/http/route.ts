@@ -3,6 +3,7 @@
 
 import type { Request, Response } from 'express'
 import type { z } from 'zod'
+import type { Scope } from '../access/api-key.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 
 /** A body in one media type. `schema` null: bytes. `input`: described as what a client may send, defaults left out. */
@@ -29,6 +30,8 @@ export interface Route {
   path: string
   pathLike?: string
   operationId: string
+  /** What the caller's API key must allow; `open`: no key. Calls with `submit` or `admin` that are no GET are audited. */
+  scope: Scope | 'open'
   tag: 'Models' | 'Datasets' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
   summary: string
   description?: string
@@ -43,12 +46,13 @@ export interface Route {
 }
 
 /** Codes that any route can answer with. */
-export const COMMON_ERRORS: readonly ErrorCode[] = [
-  'request_invalid',
-  'origin_forbidden',
-  'method_not_allowed',
-  'internal',
-]
+const COMMON_ERRORS: readonly ErrorCode[] = ['request_invalid', 'origin_forbidden', 'method_not_allowed', 'internal']
+
+/** Every code that a route can answer with, each once. */
+export function errorsOf(route: Pick<Route, 'errors' | 'scope'>): ErrorCode[] {
+  const access: ErrorCode[] = route.scope === 'open' ? [] : ['unauthorized', 'forbidden']
+  return [...new Set([...route.errors, ...access, ...COMMON_ERRORS])]
+}
 
 /** /v1/jobs/{id}/artifacts/{name} -> /v1/jobs/:id/artifacts/*name when `name` may hold slashes. */
 export function expressPath(route: Pick<Route, 'path' | 'pathLike'>): string {

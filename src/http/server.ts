@@ -5,6 +5,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { expectContinue } from './expect-continue.ts'
 import { rawProblem } from './problem-json.ts'
 import { newRequestId } from './request-context.ts'
 
@@ -30,9 +31,10 @@ export async function listen(app: RequestListener, config: Config): Promise<{ se
     app,
   )
   server.maxConnections = limits.connections
-  // A client that asks before it sends (curl does, from 1 MB on) is told at once when its body would be refused for its size.
+  // A client that asks before it sends (curl does, from 1 MB on) hears at once when its body would be refused for its size; the
+  // app tells others to go on when it knows that they may (expect-continue.ts).
   server.on('checkContinue', (request, response) => {
-    if (!(Number(request.headers['content-length']) > limits.uploadBytes)) response.writeContinue()
+    if (!(Number(request.headers['content-length']) > limits.uploadBytes)) expectContinue(request)
     app(request, response)
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {

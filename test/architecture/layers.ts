@@ -43,7 +43,9 @@ export const LAYERS: Record<string, string[]> = {
   ],
   telemetry: ['jobs', 'jobs/protocol', 'validate', 'compute/compute-device', 'errors', 'version'],
   config: ['errors'],
+  access: ['errors'],
   http: [
+    'access',
     'jobs',
     'validate',
     'jobs/protocol',
@@ -55,9 +57,10 @@ export const LAYERS: Record<string, string[]> = {
     'version',
   ],
   app: ['http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
-  main: ['stop-signal', 'app', 'http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
+  main: ['stop-signal', 'access', 'app', 'http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
   cli: [
     'stop-signal',
+    'access',
     'main',
     'config',
     'jobs',

