@@ -1,0 +1,77 @@
+// npm run campaign -- NAME [options]: runs a campaign in its long form and records the result in campaigns/results.
+//   load [--size 4GiB]   soak [--minutes 60]
+//   all: [--seed 1] [--device auto] [--dir FOLDER] [--short] [--append] [--no-record]
+// Exit status 1 when a goal is not met or something was found. docs/campaigns.md says what each does.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { parseSize } from '../scripts/make-bench-model.ts'
+import { type CampaignOptions, type CampaignResult, met, passed, recordResult } from './campaign.ts'
+import { LONG_LOAD, loadCampaign, SHORT_LOAD } from './load.ts'
+import { LONG_SOAK, SHORT_SOAK, soakCampaign } from './soak.ts'
+
+const { values: given, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: 'string', default: '1' },
+    device: { type: 'string', default: 'auto' },
+    dir: { type: 'string', default: tmpdir() },
+    short: { type: 'boolean', default: false },
+    append: { type: 'boolean', default: false },
+    'no-record': { type: 'boolean', default: false },
+    size: { type: 'string' },
+    minutes: { type: 'string' },
+  },
+})
+
+type Run = (options: CampaignOptions) => Promise<CampaignResult>
+
+const CAMPAIGNS: Record<string, Run> = {
+  load: (options) => {
+    const settings = given.short ? SHORT_LOAD : LONG_LOAD
+    return loadCampaign(options, { ...settings, ...(given.size ? { modelBytes: parseSize(given.size) } : {}) })
+  },
+  soak: (options) => {
+    const settings = given.short ? SHORT_SOAK : LONG_SOAK
+    return soakCampaign(options, { ...settings, ...(given.minutes ? { minutes: Number(given.minutes) } : {}) })
+  },
+}
+
+const [name = ''] = positionals
+const run = CAMPAIGNS[name]
+if (run === undefined) {
+  process.stderr.write(`npm run campaign -- ${Object.keys(CAMPAIGNS).join(' | ')}; see docs/campaigns.md\n`)
+  process.exit(2)
+}
+
+const folder = mkdtempSync(join(given.dir, 'tensorpress-campaign-'))
+const seed = Number(given.seed)
+const startedAt = new Date()
+const startMs = performance.now()
+const log = (text: string) => void process.stderr.write(`${text}\n`)
+try {
+  const result = await run({ seed, folder, device: given.device, log })
+  const seconds = (performance.now() - startMs) / 1000
+  for (const figure of result.figures) {
+    const goal =
+      figure.goal === null
+        ? ''
+        : 'atMost' in figure.goal
+          ? ` (at most ${figure.goal.atMost})`
+          : ` (at least ${figure.goal.atLeast})`
+    log(
+      `${met(figure) ? ' ' : '!'} ${figure.name}: ${figure.value}${figure.unit === 'count' ? '' : ` ${figure.unit}`}${goal}`,
+    )
+  }
+  for (const finding of result.findings) log(`FOUND ${finding}`)
+  if (!given['no-record']) {
+    const command = `npm run campaign -- ${process.argv.slice(2).join(' ')}`
+    const path = recordResult(name, { command, seed, startedAt, seconds }, result, given.append)
+    log(`written: ${relative(process.cwd(), path)}`)
+  }
+  process.exitCode = passed(result) ? 0 : 1
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}
