@@ -86,6 +86,14 @@ export const LIMITS = {
     unit: 'count',
     reason: 'Jobs that wait. One device works on one job at a time: a longer queue means a wait of hours.',
   },
+  jobsPerKey: {
+    default: 64,
+    min: 1,
+    max: 1_000_000,
+    unit: 'count',
+    reason:
+      'Jobs of one API key that wait or run: a quarter of the queue, so that one pipeline gone wrong leaves room for the others.',
+  },
   tensors: {
     default: 250_000,
     min: 1,

@@ -98,6 +98,10 @@ export const ERROR_CODES = {
     kind: 'capacity',
     summary: 'The queue already holds as many jobs as its limit allows; try again later.',
   },
+  too_many_jobs: {
+    kind: 'capacity',
+    summary: 'The API key has as many jobs waiting or running as its limit allows; try again when one has ended.',
+  },
   disk_full: { kind: 'capacity', summary: 'The store has too little free space for this.' },
   gpu_memory_exceeded: { kind: 'capacity', summary: 'The byte budget of the device does not hold this tensor.' },
   // the machine

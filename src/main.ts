@@ -41,6 +41,7 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       maxModelFiles: limits.uploadParts,
       maxTensors: limits.tensors,
       maxQueuedJobs: limits.queueLength,
+      maxJobsPerKey: limits.jobsPerKey,
       minFreeBytes: limits.diskFloorBytes,
       drainGraceMs: config.drainSeconds * 1000,
     },

@@ -6,6 +6,7 @@ import { AppError } from '../errors.ts'
 import { VERSION } from '../version.ts'
 import { identifyCaller, requireScope } from './access.ts'
 import { artifactRoutes } from './artifacts.ts'
+import { audit } from './audit.ts'
 import { compressRoutes } from './compress.ts'
 import { datasetRoutes } from './datasets.ts'
 import type { HttpDeps } from './deps.ts'
@@ -18,7 +19,7 @@ import { pageRoutes } from './pages.ts'
 import { planRoutes } from './plans.ts'
 import { problemHandler, sendProblem } from './problem-json.ts'
 import { reportRoutes } from './reports.ts'
-import { requestContext, setRoute, slowBodyGuard } from './request-context.ts'
+import { requestContext, routeOf, setRoute, slowBodyGuard } from './request-context.ts'
 import { expressPath, type Route } from './route.ts'
 import { originGuard, securityHeaders } from './security-headers.ts'
 
@@ -50,6 +51,7 @@ export function createApp(deps: HttpDeps): Express {
   app.set('case sensitive routing', true)
 
   app.use(requestContext(log, metrics))
+  app.use(audit(log))
   app.use(securityHeaders())
   app.use(originGuard(config))
   app.use(identifyCaller(deps.keys))
@@ -68,7 +70,7 @@ export function createApp(deps: HttpDeps): Express {
     app[route.method](
       expressPath(route),
       (_request, response, next) => {
-        setRoute(response, route.path)
+        setRoute(response, route)
         next()
       },
       // Before any body is read, and before a client that asked whether to send one is told to.
@@ -86,7 +88,7 @@ export function createApp(deps: HttpDeps): Express {
   app.use(
     problemHandler(limits, (error, cause, response) => {
       log.error(
-        { err: cause, request_id: response.locals['requestId'], route: response.locals['route'], code: error.code },
+        { err: cause, request_id: response.locals['requestId'], route: routeOf(response)?.path, code: error.code },
         'request failed',
       )
     }),

@@ -9,6 +9,7 @@ import { AppError } from '../errors.ts'
 import { isFinal } from '../jobs/job.ts'
 import type { JobView } from '../jobs/service.ts'
 import type { Report } from '../validate/report.ts'
+import { callerOf } from './access.ts'
 import { FILE_HEADERS, onlyFile, sendFile } from './artifacts.ts'
 import { EXAMPLE_JOB_ID, problemSchema } from './components.ts'
 import type { HttpDeps } from './deps.ts'
@@ -166,7 +167,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
             if (!seen.dataset) await dataset.discard()
             return service.jobs.create(
               toJobRequest({ ...fields, model: stored.view.id, ...(data ? { dataset: data.view.id } : {}) }),
-              { idempotencyKey, requestId: requestIdOf(response) },
+              { idempotencyKey, requestId: requestIdOf(response), submittedBy: callerOf(response)?.name ?? null },
             )
           })
         })

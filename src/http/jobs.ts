@@ -2,8 +2,10 @@
 // job gives in artifacts.ts and reports.ts.
 
 import { z } from 'zod'
+import { AppError } from '../errors.ts'
 import { isFinal } from '../jobs/job.ts'
 import type { JobRequest, JobView } from '../jobs/service.ts'
+import { type Caller, callerOf, mayUse } from './access.ts'
 import {
   bytes,
   component,
@@ -71,6 +73,7 @@ export const jobSchema = component(
     attempt: z.int().meta({ description: '1 for the first; grows only when a child process died under the job.' }),
     model: sha256,
     dataset: sha256.nullable(),
+    submittedBy: z.string().nullable().meta({ description: 'Name of the API key that asked for it; null: no keys.' }),
     recipe: resolvedRecipeSchema,
     output: z.record(z.string(), z.unknown()),
     require: z.unknown(),
@@ -103,6 +106,7 @@ export const jobSchema = component(
     attempt: 1,
     model: EXAMPLE_SHA256,
     dataset: null,
+    submittedBy: 'ci',
     recipe: {
       version: 1,
       name: 'fp16',
@@ -161,6 +165,7 @@ export function jobBody(view: JobView): z.output<typeof jobSchema> {
     error: view.error,
     model: view.modelId,
     dataset: view.datasetId,
+    submittedBy: view.submittedBy,
     recipe: view.recipe,
     require: view.require,
     output: { ...view.output },
@@ -199,6 +204,7 @@ export const JOB_ERRORS = [
   'not_found',
   'idempotency_key_reused',
   'queue_full',
+  'too_many_jobs',
   'disk_full',
   'store_failed',
   'shutting_down',
@@ -218,6 +224,16 @@ export function readIdempotencyKey(header: string | undefined): string | null {
     parse(z.object({ 'Idempotency-Key': idempotencyKey }), { 'Idempotency-Key': header }, 'header')[
       'Idempotency-Key'
     ] ?? null
+  )
+}
+
+/** Throws forbidden unless the caller's key asked for the job. */
+function refuseForeign({ id, submittedBy }: JobView, caller: Caller | null): void {
+  if (caller !== null && submittedBy === caller.name) return
+  throw new AppError(
+    'forbidden',
+    `Job ${id} was not submitted by API key "${caller?.name}"; cancelling it needs a key with scope "admin".`,
+    { scope: 'admin', key: caller?.name, job: id },
   )
 }
 
@@ -258,6 +274,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
         const { job, replayed } = await service.jobs.create(toJobRequest(body), {
           idempotencyKey: key,
           requestId: requestIdOf(response),
+          submittedBy: callerOf(response)?.name ?? null,
         })
         response.locals['jobId'] = job.id
         if (replayed) response.set('Idempotency-Replayed', 'true')
@@ -316,14 +333,17 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
       scope: 'submit',
       tag: 'Jobs',
       summary: 'Cancel a job',
-      description: 'Answers when the job has stopped, within about a second. A job that is final cannot be cancelled.',
+      description:
+        'Answers when the job has stopped, within about a second. A job that is final cannot be cancelled, and one of another API key only with scope `admin`.',
       params: { id: jobId },
       responses: {
         200: { description: 'The cancelled job.', content: { 'application/json': { schema: jobSchema } } },
       },
       errors: ['not_found', 'conflict', 'store_failed'],
       async handle(request, response) {
-        sendJson(response, 200, jobBody(await service.jobs.cancel(pathParam(request, 'id'))))
+        const id = pathParam(request, 'id')
+        if (!mayUse(response, 'admin')) refuseForeign(await service.jobs.get(id), callerOf(response))
+        sendJson(response, 200, jobBody(await service.jobs.cancel(id)))
       },
     },
   ]

@@ -38,6 +38,7 @@ export const STATUS_OF = {
   headers_too_large: 431,
   too_many_uploads: 429,
   queue_full: 429,
+  too_many_jobs: 429,
   disk_full: 507,
   gpu_memory_exceeded: 413,
   device_unavailable: 503,
@@ -56,6 +57,7 @@ export const STATUS_OF = {
 const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   too_many_uploads: 5,
   queue_full: 30,
+  too_many_jobs: 30,
   device_lost: 5,
   shutting_down: 10,
 }

@@ -6,6 +6,7 @@ import type { RequestHandler, Response } from 'express'
 import type { Limits } from '../config.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
+import type { Route } from './route.ts'
 
 /** Client ids end up in logs: only characters that cannot break a line or a JSON reader, and few of them. */
 const PLAIN_ID = /^[\w.:-]{1,100}$/
@@ -20,9 +21,13 @@ export function requestIdOf(response: Response): string {
   return String(response.locals['requestId'] ?? '')
 }
 
-/** The template of the route that took the request; a bounded label for metrics. */
-export function setRoute(response: Response, template: string): void {
-  response.locals['route'] = template
+/** The route that took the request: its template is a bounded label for metrics. */
+export function setRoute(response: Response, route: Route): void {
+  response.locals['route'] = route
+}
+
+export function routeOf(response: Response): Route | null {
+  return (response.locals['route'] as Route | undefined) ?? null
 }
 
 export function requestContext(log: Log, metrics: Metrics): RequestHandler {
@@ -34,7 +39,7 @@ export function requestContext(log: Log, metrics: Metrics): RequestHandler {
     const startedAt = performance.now()
     response.once('close', () => {
       const seconds = (performance.now() - startedAt) / 1000
-      const route = String(response.locals['route'] ?? 'none')
+      const route = routeOf(response)?.path ?? 'none'
       const status = response.writableFinished ? response.statusCode : 499
       metrics.httpRequestDurationSeconds.observe({ method: request.method, route, status: String(status) }, seconds)
       const line = {

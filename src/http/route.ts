@@ -54,6 +54,11 @@ export function errorsOf(route: Pick<Route, 'errors' | 'scope'>): ErrorCode[] {
   return [...new Set([...route.errors, ...access, ...COMMON_ERRORS])]
 }
 
+/** Whether a call of this route is an event for the audit log. */
+export function changesSomething({ method, scope }: Pick<Route, 'method' | 'scope'>): boolean {
+  return method !== 'get' && (scope === 'submit' || scope === 'admin')
+}
+
 /** /v1/jobs/{id}/artifacts/{name} -> /v1/jobs/:id/artifacts/*name when `name` may hold slashes. */
 export function expressPath(route: Pick<Route, 'path' | 'pathLike'>): string {
   return route.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => (name === route.pathLike ? `*${name}` : `:${name}`))

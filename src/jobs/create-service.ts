@@ -39,6 +39,7 @@ export const DEFAULT_LIMITS: ServiceLimits = {
   maxTensors: 100_000,
   minFreeBytes: GIB,
   maxQueuedJobs: 256,
+  maxJobsPerKey: 64,
   maxAttempts: 3,
   childSilenceMs: 60_000,
   childStallMs: 600_000,
@@ -133,6 +134,7 @@ async function assemble(
   const engine = createJobQueue({
     catalog,
     maxQueued: limits.maxQueuedJobs,
+    maxPerSubmitter: limits.maxJobsPerKey,
     maxAttempts: limits.maxAttempts,
     log,
     async run(job, context) {

@@ -11,7 +11,7 @@ import type { ServiceLog } from './service.ts'
 export interface JobEngine {
   /** Puts interrupted jobs back and begins to work. */
   start(): Promise<void>
-  /** Durable when it resolves. Throws queue_full, idempotency_key_reused, not_found, shutting_down. */
+  /** Durable when it resolves. Throws queue_full, too_many_jobs, idempotency_key_reused, not_found, shutting_down. */
   enqueue(
     job: NewJob,
     idempotency: { key: string; fingerprint: string } | null,
@@ -28,6 +28,7 @@ export interface JobEngine {
 export interface QueueOptions {
   catalog: Catalog
   maxQueued: number
+  maxPerSubmitter: number
   maxAttempts: number
   log: ServiceLog
   /** One attempt. Must settle soon after `signal` aborts. */
@@ -182,7 +183,7 @@ export function createJobQueue(options: QueueOptions): JobEngine {
           'The server is stopping and takes no new jobs. Send the job again in a moment.',
         )
       }
-      const result = await catalog.enqueueJob(job, idempotency, options.maxQueued)
+      const result = await catalog.enqueueJob(job, idempotency, options)
       switch (result.kind) {
         case 'created':
           await changed('state', result.job)
@@ -202,6 +203,12 @@ export function createJobQueue(options: QueueOptions): JobEngine {
             allowed: options.maxQueued,
             requested: result.queued + 1,
           })
+        case 'submitter_full':
+          throw new AppError(
+            'too_many_jobs',
+            `API key "${job.submittedBy}" has ${result.live} jobs that wait or run already; limit jobsPerKey allows ${options.maxPerSubmitter}.`,
+            { limit: 'jobsPerKey', allowed: options.maxPerSubmitter, requested: result.live + 1 },
+          )
         case 'model_missing':
           throw new AppError('not_found', `There is no model "${job.modelId}".`, { model: job.modelId })
         case 'dataset_missing':

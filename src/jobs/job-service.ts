@@ -70,7 +70,14 @@ export function createJobService(parts: JobServiceParts): JobService {
           },
         )
       }
-      const added = { id: randomUUID(), modelId: model.id, datasetId, payload, createdAt: new Date().toISOString() }
+      const added = {
+        id: randomUUID(),
+        modelId: model.id,
+        datasetId,
+        submittedBy: options.submittedBy ?? null,
+        payload,
+        createdAt: new Date().toISOString(),
+      }
       const { job, replayed } = await engine.enqueue(
         added,
         key === null ? null : { key, fingerprint: fingerprint(request) },

@@ -52,6 +52,7 @@ export function jobView(record: JobRecord, progress: Progress | null, artifact: 
     attempt: record.attempt,
     modelId: record.modelId,
     datasetId: record.datasetId,
+    submittedBy: record.submittedBy,
     recipe: payload.recipe,
     output: payload.output,
     require: payload.requirements.length === 0 ? null : payload.requirements,

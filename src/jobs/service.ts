@@ -27,6 +27,8 @@ export interface ServiceLimits {
   minFreeBytes: number
   /** Jobs in state queued; one more is refused with queue_full. */
   maxQueuedJobs: number
+  /** Jobs of one API key that are queued or running; one more is refused with too_many_jobs. */
+  maxJobsPerKey: number
   /** Attempts of a job when children die under it. */
   maxAttempts: number
   /** A child with work that says nothing for this long is killed (worker_timeout). */
@@ -149,6 +151,8 @@ export interface JobView {
   attempt: number
   modelId: string
   datasetId: string | null
+  /** Name of the API key that asked for it; null: the server had no keys. */
+  submittedBy: string | null
   recipe: ResolvedRecipe
   output: Partial<OutputOptions>
   require: unknown
@@ -177,12 +181,13 @@ export interface ArtifactFile extends StoredFile {
 
 export interface JobService {
   /**
-   * Durable when it resolves. `replayed`: the Idempotency-Key was seen before with the same request, and that job is returned.
-   * Throws not_found, recipe_invalid, request_invalid, dataset_invalid, idempotency_key_reused, queue_full, disk_full, shutting_down.
+   * Durable when it resolves. `replayed`: `submittedBy` sent the Idempotency-Key before with the same request, and that job is
+   * returned. Throws not_found, recipe_invalid, request_invalid, dataset_invalid, idempotency_key_reused, too_many_jobs,
+   * queue_full, disk_full, shutting_down.
    */
   create(
     request: JobRequest,
-    options?: { idempotencyKey?: string | null; requestId?: string | null },
+    options?: { idempotencyKey?: string | null; requestId?: string | null; submittedBy?: string | null },
   ): Promise<{ job: JobView; replayed: boolean }>
   list(page: PageRequest & { state?: JobState | null; modelId?: string | null }): Promise<Page<JobView>>
   get(id: string): Promise<JobView>

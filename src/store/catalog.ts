@@ -38,6 +38,8 @@ export interface JobRecord {
   attempt: number
   modelId: string
   datasetId: string | null
+  /** Name of the API key that asked for it; null: the server had no keys. */
+  submittedBy: string | null
   /** What was asked, resolved; JSON that only src/jobs understands. */
   payload: unknown
   cancelRequested: boolean
@@ -94,14 +96,23 @@ export interface NewJob {
   id: string
   modelId: string
   datasetId: string | null
+  submittedBy: string | null
   payload: unknown
   createdAt: string
+}
+
+export interface EnqueueLimits {
+  /** Jobs that wait. */
+  maxQueued: number
+  /** Jobs of one API key that wait or run. Jobs without a key are not counted. */
+  maxPerSubmitter: number
 }
 
 export type EnqueueResult =
   | { kind: 'created' | 'replayed'; job: JobRecord }
   | { kind: 'key_reused'; jobId: string }
   | { kind: 'queue_full'; queued: number }
+  | { kind: 'submitter_full'; live: number }
   | { kind: 'model_missing' | 'dataset_missing' }
 
 export type DeleteResult = { kind: 'deleted' | 'missing' } | { kind: 'in_use'; jobId: string }
@@ -120,13 +131,13 @@ export interface Catalog {
   deleteDataset(id: string): Promise<DeleteResult>
 
   /**
-   * One transaction: an idempotency key seen before decides first, then the queue length, then model and dataset must
-   * exist. Durable when it resolves.
+   * One transaction: an idempotency key that the same submitter sent before decides first, then how many jobs the submitter
+   * has, then the queue length, then model and dataset must exist. Durable when it resolves.
    */
   enqueueJob(
     job: NewJob,
     idempotency: { key: string; fingerprint: string } | null,
-    maxQueued: number,
+    limits: EnqueueLimits,
   ): Promise<EnqueueResult>
   getJob(id: string): Promise<JobRecord | null>
   listJobs(page: PageRequest & { state?: JobState | null; modelId?: string | null }): Promise<Page<JobRecord>>

@@ -157,16 +157,22 @@ function createCatalog(db: DatabaseSync): Catalog {
     listDatasets: (request) => call('listing datasets', () => page('datasets', '', [], request, readDataset)),
     deleteDataset: (id) => call('deleting a dataset', () => remove('datasets', 'dataset_id', id)),
 
-    enqueueJob: (added, idempotency, maxQueued) =>
+    enqueueJob: (added, idempotency, { maxQueued, maxPerSubmitter }) =>
       call('adding a job', () =>
         transaction(db, () => {
           if (idempotency !== null) {
-            const seen = get('SELECT * FROM idempotency_keys WHERE key = ?', idempotency.key)
+            const owner = added.submittedBy ?? ''
+            const seen = get('SELECT * FROM idempotency_keys WHERE owner = ? AND key = ?', owner, idempotency.key)
             const known = seen === undefined ? null : job(String(seen['job_id']))
             if (seen !== undefined && known !== null) {
               const same = seen['fingerprint'] === idempotency.fingerprint
               return same ? { kind: 'replayed', job: known } : { kind: 'key_reused', jobId: known.id }
             }
+          }
+          if (added.submittedBy !== null) {
+            const sql = `SELECT count(*) AS n FROM jobs WHERE submitted_by = ? AND state IN ('queued', 'running')`
+            const live = Number(get(sql, added.submittedBy)?.['n'])
+            if (live >= maxPerSubmitter) return { kind: 'submitter_full', live }
           }
           const queued = Number(get(`SELECT count(*) AS n FROM jobs WHERE state = 'queued'`)?.['n'])
           if (queued >= maxQueued) return { kind: 'queue_full', queued }
@@ -175,18 +181,20 @@ function createCatalog(db: DatabaseSync): Catalog {
             return { kind: 'dataset_missing' }
           }
           run(
-            `INSERT INTO jobs (id, state, attempt, model_id, dataset_id, payload, created_at)
-             VALUES (?, 'queued', 1, ?, ?, ?, ?)`,
+            `INSERT INTO jobs (id, state, attempt, model_id, dataset_id, submitted_by, payload, created_at)
+             VALUES (?, 'queued', 1, ?, ?, ?, ?, ?)`,
             added.id,
             added.modelId,
             added.datasetId,
+            added.submittedBy,
             JSON.stringify(added.payload),
             added.createdAt,
           )
           if (idempotency !== null) {
             const { key, fingerprint } = idempotency
             run(
-              'INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?)',
+              'INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?, ?)',
+              added.submittedBy ?? '',
               key,
               fingerprint,
               added.id,
@@ -352,6 +360,7 @@ function readJob(row: Row): JobRecord {
     attempt: Number(row['attempt']),
     modelId: String(row['model_id']),
     datasetId: textOrNull(row['dataset_id']),
+    submittedBy: textOrNull(row['submitted_by']),
     payload: parse(row['payload']),
     cancelRequested: row['cancel_requested'] === 1,
     artifactKey: textOrNull(row['artifact_key']),

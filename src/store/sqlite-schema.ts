@@ -64,4 +64,20 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX validations_by_artifact ON validations (artifact_key);
   `,
+  // 2: who a job belongs to. Idempotency keys belong to the API key that sent them; '' stands for none.
+  `
+  ALTER TABLE jobs ADD COLUMN submitted_by TEXT;
+  CREATE INDEX jobs_live_of_submitter ON jobs (submitted_by) WHERE state IN ('queued', 'running');
+  CREATE TABLE owned_idempotency_keys (
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (owner, key)
+  ) STRICT;
+  INSERT INTO owned_idempotency_keys SELECT '', key, fingerprint, job_id, created_at FROM idempotency_keys;
+  DROP TABLE idempotency_keys;
+  ALTER TABLE owned_idempotency_keys RENAME TO idempotency_keys;
+  `,
 ]

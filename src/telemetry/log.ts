@@ -18,6 +18,11 @@ export function createLog(level: string, destination?: DestinationStream): Log {
   )
 }
 
+/** For lines with `audit: true`, which are written at every level but `silent`. */
+export function auditLog(log: Log): Log {
+  return log.level === 'silent' ? log : log.child({ audit: true }, { level: 'info' })
+}
+
 const TERMINAL: DestinationStream = {
   write(line: string) {
     process.stdout.write(`${plainLine(line)}\n`)

@@ -212,3 +212,36 @@ test('a body of gigabytes without a key costs one answer', async (t) => {
   assert.equal(response.statusCode, 401)
   assert.deepEqual(service.requests, [])
 })
+
+async function asks(app: ReturnType<typeof keyedApp>, scope: Scope, idempotencyKey: string) {
+  const model = await app
+    .call('put', '/v1/models/net.onnx')
+    .set('authorization', bearer('submit'))
+    .send(Buffer.from('weights'))
+  return app
+    .call('post', '/v1/jobs')
+    .set('authorization', bearer(scope))
+    .set('idempotency-key', idempotencyKey)
+    .send({ model: model.body.id, recipe: 'int8' })
+    .expect(202)
+}
+
+test('the same Idempotency-Key of two keys means two jobs, and neither hears of the other', async (t) => {
+  const app = keyedApp(t)
+  const first = await asks(app, 'submit', 'release-1')
+  const second = await asks(app, 'admin', 'release-1')
+  assert.notEqual(first.body.id, second.body.id)
+  assert.deepEqual([first.body.submittedBy, second.body.submittedBy], ['submit-key', 'admin-key'])
+  assert.equal((await asks(app, 'submit', 'release-1')).headers['idempotency-replayed'], 'true')
+})
+
+test('a job is cancelled by the key that asked for it or by an admin, by nobody else', async (t) => {
+  const app = keyedApp(t)
+  const own = await asks(app, 'submit', 'a')
+  const foreign = await asks(app, 'admin', 'b')
+  const cancel = (id: string, scope: Scope) => app.call('delete', `/v1/jobs/${id}`).set('authorization', bearer(scope))
+  const refused = await cancel(foreign.body.id, 'submit').expect(403)
+  assert.deepEqual(refused.body.context, { scope: 'admin', key: 'submit-key', job: foreign.body.id })
+  await cancel(own.body.id, 'submit').expect(200)
+  await cancel(foreign.body.id, 'admin').expect(200)
+})

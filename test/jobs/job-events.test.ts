@@ -16,6 +16,7 @@ function view(state: JobState, doneBytes = 0): JobView {
     attempt: 1,
     modelId: 'm',
     datasetId: null,
+    submittedBy: null,
     recipe: { version: 1, name: 'int8', steps: [] },
     output: {},
     require: null,

@@ -12,7 +12,14 @@ const SILENT = { debug() {}, info() {}, warn() {}, error() {} }
 jobEngineContract('queue on sqlite', async (t, options) => {
   const catalog = openSqliteCatalog(join(tempFolder(t), 'catalog.sqlite'))
   await catalog.addModel(modelRow('m'))
-  const engine = createJobQueue({ catalog, maxQueued: 100, maxAttempts: 3, log: SILENT, ...options })
+  const engine = createJobQueue({
+    catalog,
+    maxQueued: 100,
+    maxPerSubmitter: 100,
+    maxAttempts: 3,
+    log: SILENT,
+    ...options,
+  })
   t.after(async () => {
     await engine.drain(0)
     await catalog.close()

@@ -194,6 +194,22 @@ test('the queue has a limit, and a replayed key is answered beyond it', async (t
   assert.equal((await service.jobs.create({ modelId, recipe: 'int8' }, { idempotencyKey: 'k' })).replayed, true)
 })
 
+test('a key may have so many jobs waiting or running; other keys go on', async (t) => {
+  const service = await startService(t, { dataDir: tempFolder(t), limits: { maxJobsPerKey: 1 } })
+  const { id: modelId } = await uploadModel(service)
+  const first = await service.jobs.create({ modelId, recipe: fakeRecipe('slow-5000') }, { submittedBy: 'ci' })
+  assert.equal(first.job.submittedBy, 'ci')
+  await assert.rejects(service.jobs.create({ modelId, recipe: 'int8' }, { submittedBy: 'ci' }), (error: AppError) => {
+    assert.equal(error.code, 'too_many_jobs')
+    assert.deepEqual(error.context, { limit: 'jobsPerKey', allowed: 1, requested: 2 })
+    return true
+  })
+  await service.jobs.create({ modelId, recipe: 'int8' }, { submittedBy: 'cd' })
+  await service.jobs.create({ modelId, recipe: 'fp16' })
+  await service.jobs.cancel(first.job.id)
+  await service.jobs.create({ modelId, recipe: 'int8' }, { submittedBy: 'ci' })
+})
+
 test('a worker that dies costs one attempt', async (t) => {
   const deaths: string[] = []
   const hooks = { childDied: (kind: string, cause: string) => deaths.push(`${kind} ${cause}`) }

@@ -9,7 +9,7 @@ import { after, test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import { openSqliteCatalog } from '../../src/store/sqlite-catalog.ts'
 import { MIGRATIONS } from '../../src/store/sqlite-schema.ts'
-import { catalogContract, modelRow } from '../support/catalog-contract.ts'
+import { catalogContract, modelRow, newJob } from '../support/catalog-contract.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'tensorpress-test-'))
@@ -42,6 +42,26 @@ test('every commit reaches the disk: write-ahead log with full synchronisation',
     MIGRATIONS.map((_, index) => index + 1),
   )
   db.close()
+})
+
+test('a catalogue of version 1 keeps its jobs and its idempotency keys, as those of nobody', async (t) => {
+  const path = join(tempFolder(t), 'catalog.sqlite')
+  const db = new DatabaseSync(path)
+  db.exec(`CREATE TABLE schema_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL) STRICT;
+    ${MIGRATIONS[0]}
+    INSERT INTO schema_versions VALUES (1, '2026-01-01');
+    INSERT INTO jobs (id, state, attempt, model_id, payload, created_at) VALUES ('old', 'queued', 1, 'm', '{}', '2026-01-01');
+    INSERT INTO idempotency_keys VALUES ('k', 'body', 'old', '2026-01-01');`)
+  db.close()
+  const catalog = openSqliteCatalog(path)
+  assert.equal((await catalog.getJob('old'))?.submittedBy, null)
+  const key = { key: 'k', fingerprint: 'body' }
+  const limits = { maxQueued: 10, maxPerSubmitter: 10 }
+  const again = await catalog.enqueueJob(newJob('new'), key, limits)
+  assert.ok(again.kind === 'replayed' && again.job.id === 'old')
+  await catalog.addModel(modelRow('m'))
+  assert.equal((await catalog.enqueueJob({ ...newJob('new'), submittedBy: 'ci' }, key, limits)).kind, 'created')
+  await catalog.close()
 })
 
 test('a catalogue of a newer version is refused by number and left alone', async (t) => {

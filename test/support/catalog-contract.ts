@@ -39,8 +39,11 @@ const datasetRow = (id: string) => ({
 })
 
 export function newJob(id: string, modelId = 'm', datasetId: string | null = null): NewJob {
-  return { id, modelId, datasetId, payload: { recipe: 'int8', ünïcode: true }, createdAt: at(1) }
+  return { id, modelId, datasetId, submittedBy: null, payload: { recipe: 'int8', ünïcode: true }, createdAt: at(1) }
 }
+
+const ROOMY = { maxQueued: 10, maxPerSubmitter: 10 }
+const ONE_WAITS = { maxQueued: 1, maxPerSubmitter: 10 }
 
 const DONE: JobOutcome = {
   state: 'succeeded',
@@ -106,7 +109,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
 
   contract('a job waits with attempt 1 and keeps its payload', async (catalog) => {
     await catalog.addModel(modelRow('m'))
-    const result = await catalog.enqueueJob(newJob('j'), null, 10)
+    const result = await catalog.enqueueJob(newJob('j'), null, ROOMY)
     assert.ok(result.kind === 'created')
     assert.deepEqual(result.job, {
       id: 'j',
@@ -114,6 +117,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
       attempt: 1,
       modelId: 'm',
       datasetId: null,
+      submittedBy: null,
       payload: { recipe: 'int8', ünïcode: true },
       cancelRequested: false,
       artifactKey: null,
@@ -129,11 +133,11 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
   })
 
   contract('a job needs its model and its dataset', async (catalog) => {
-    assert.deepEqual(await catalog.enqueueJob(newJob('j'), null, 10), { kind: 'model_missing' })
+    assert.deepEqual(await catalog.enqueueJob(newJob('j'), null, ROOMY), { kind: 'model_missing' })
     await catalog.addModel(modelRow('m'))
-    assert.deepEqual(await catalog.enqueueJob(newJob('j', 'm', 'd'), null, 10), { kind: 'dataset_missing' })
+    assert.deepEqual(await catalog.enqueueJob(newJob('j', 'm', 'd'), null, ROOMY), { kind: 'dataset_missing' })
     await catalog.addDataset(datasetRow('d'))
-    assert.equal((await catalog.enqueueJob(newJob('j', 'm', 'd'), null, 10)).kind, 'created')
+    assert.equal((await catalog.enqueueJob(newJob('j', 'm', 'd'), null, ROOMY)).kind, 'created')
   })
 
   contract(
@@ -141,19 +145,59 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     async (catalog) => {
       await catalog.addModel(modelRow('m'))
       const key = { key: 'k', fingerprint: 'body' }
-      assert.equal((await catalog.enqueueJob(newJob('j1'), key, 1)).kind, 'created')
-      const again = await catalog.enqueueJob(newJob('j2'), key, 1)
+      assert.equal((await catalog.enqueueJob(newJob('j1'), key, ONE_WAITS)).kind, 'created')
+      const again = await catalog.enqueueJob(newJob('j2'), key, ONE_WAITS)
       assert.ok(again.kind === 'replayed' && again.job.id === 'j1')
-      const other = await catalog.enqueueJob(newJob('j3'), { ...key, fingerprint: 'other' }, 1)
+      const other = await catalog.enqueueJob(newJob('j3'), { ...key, fingerprint: 'other' }, ONE_WAITS)
       assert.deepEqual(other, { kind: 'key_reused', jobId: 'j1' })
-      assert.deepEqual(await catalog.enqueueJob(newJob('j4'), null, 1), { kind: 'queue_full', queued: 1 })
+      assert.deepEqual(await catalog.enqueueJob(newJob('j4'), null, ONE_WAITS), { kind: 'queue_full', queued: 1 })
       assert.deepEqual(await catalog.countJobs(), { queued: 1, running: 0 })
+    },
+  )
+
+  contract('a job keeps the name of the key that asked for it', async (catalog) => {
+    await catalog.addModel(modelRow('m'))
+    await catalog.enqueueJob({ ...newJob('j'), submittedBy: 'ci' }, null, ROOMY)
+    assert.equal((await catalog.getJob('j'))?.submittedBy, 'ci')
+  })
+
+  contract('the same idempotency key of two submitters means two jobs', async (catalog) => {
+    await catalog.addModel(modelRow('m'))
+    const key = { key: 'k', fingerprint: 'body' }
+    const by = (id: string, submittedBy: string | null) => ({ ...newJob(id), submittedBy })
+    for (const [id, submitter] of [
+      ['a', 'ci'],
+      ['b', 'cd'],
+      ['c', null],
+    ] as const) {
+      assert.equal((await catalog.enqueueJob(by(id, submitter), key, ROOMY)).kind, 'created')
+    }
+    const again = await catalog.enqueueJob(by('x', 'cd'), key, ROOMY)
+    assert.ok(again.kind === 'replayed' && again.job.id === 'b')
+    const other = await catalog.enqueueJob(by('x', 'ci'), { ...key, fingerprint: 'other' }, ROOMY)
+    assert.deepEqual(other, { kind: 'key_reused', jobId: 'a' })
+  })
+
+  contract(
+    'a submitter may have so many jobs waiting or running; ended ones and those of others do not count',
+    async (catalog) => {
+      await catalog.addModel(modelRow('m'))
+      const limits = { maxQueued: 10, maxPerSubmitter: 2 }
+      const add = async (id: string, submittedBy: string | null) =>
+        (await catalog.enqueueJob({ ...newJob(id), submittedBy }, null, limits)).kind
+      assert.deepEqual([await add('a1', 'ci'), await add('a2', 'ci'), await add('b1', 'cd')], Array(3).fill('created'))
+      await catalog.claimJob(at(2))
+      const third = await catalog.enqueueJob({ ...newJob('a3'), submittedBy: 'ci' }, null, limits)
+      assert.deepEqual(third, { kind: 'submitter_full', live: 2 })
+      assert.deepEqual([await add('n1', null), await add('n2', null), await add('n3', null)], Array(3).fill('created'))
+      await catalog.finishJob('a1', DONE, at(3))
+      assert.equal(await add('a3', 'ci'), 'created')
     },
   )
 
   contract('jobs are taken oldest first, each once', async (catalog) => {
     await catalog.addModel(modelRow('m'))
-    for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, 10)
+    for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, ROOMY)
     const taken = [await catalog.claimJob(at(2)), await catalog.claimJob(at(3))]
     assert.deepEqual(
       taken.map((job) => [job?.id, job?.state, job?.startedAt]),
@@ -169,7 +213,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
 
   contract('a job that was put back is taken before younger ones and keeps its first start', async (catalog) => {
     await catalog.addModel(modelRow('m'))
-    for (const id of ['j1', 'j2']) await catalog.enqueueJob(newJob(id), null, 10)
+    for (const id of ['j1', 'j2']) await catalog.enqueueJob(newJob(id), null, ROOMY)
     await catalog.claimJob(at(2))
     assert.equal((await catalog.requeueJob('j1', 2))?.attempt, 2)
     assert.equal(await catalog.requeueJob('j1', 3), null)
@@ -179,7 +223,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
 
   contract('a job is finished once', async (catalog) => {
     await catalog.addModel(modelRow('m'))
-    await catalog.enqueueJob(newJob('j'), null, 10)
+    await catalog.enqueueJob(newJob('j'), null, ROOMY)
     assert.equal(await catalog.finishJob('j', DONE, at(3)), null)
     await catalog.claimJob(at(2))
     const done = await catalog.finishJob('j', DONE, at(3))
@@ -194,7 +238,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
 
   contract('cancelling ends a waiting job, marks a running one and leaves an ended one', async (catalog) => {
     await catalog.addModel(modelRow('m'))
-    for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, 10)
+    for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, ROOMY)
     await catalog.claimJob(at(2))
     await catalog.finishJob('j1', DONE, at(3))
     await catalog.claimJob(at(3))
@@ -210,7 +254,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     'recovery puts running jobs back without counting an attempt, except those to be cancelled',
     async (catalog) => {
       await catalog.addModel(modelRow('m'))
-      for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, 10)
+      for (const id of ['j1', 'j2', 'j3']) await catalog.enqueueJob(newJob(id), null, ROOMY)
       await catalog.claimJob(at(2))
       await catalog.claimJob(at(2))
       await catalog.requestCancel('j2', at(3))
@@ -224,9 +268,9 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
   contract('jobs are listed by state and model', async (catalog) => {
     await catalog.addModel(modelRow('m'))
     await catalog.addModel(modelRow('n'))
-    await catalog.enqueueJob(newJob('j1', 'm'), null, 10)
-    await catalog.enqueueJob(newJob('j2', 'n'), null, 10)
-    await catalog.enqueueJob(newJob('j3', 'm'), null, 10)
+    await catalog.enqueueJob(newJob('j1', 'm'), null, ROOMY)
+    await catalog.enqueueJob(newJob('j2', 'n'), null, ROOMY)
+    await catalog.enqueueJob(newJob('j3', 'm'), null, ROOMY)
     await catalog.claimJob(at(2))
     const ids = async (filter: Parameters<Catalog['listJobs']>[0]) =>
       (await catalog.listJobs(filter)).items.map((job) => job.id)
@@ -238,7 +282,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
   contract('a model or dataset in use is not deleted; with its jobs ended it is', async (catalog) => {
     await catalog.addModel(modelRow('m'))
     await catalog.addDataset(datasetRow('d'))
-    await catalog.enqueueJob(newJob('j', 'm', 'd'), null, 10)
+    await catalog.enqueueJob(newJob('j', 'm', 'd'), null, ROOMY)
     assert.deepEqual(await catalog.deleteModel('m'), { kind: 'in_use', jobId: 'j' })
     assert.deepEqual(await catalog.deleteDataset('d'), { kind: 'in_use', jobId: 'j' })
     await catalog.requestCancel('j', at(2))
@@ -254,7 +298,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     await catalog.putArtifact(artifactRow('a'))
     await catalog.putArtifact(artifactRow('b'))
     assert.deepEqual(await catalog.getArtifact('a'), artifactRow('a'))
-    await catalog.enqueueJob(newJob('j'), null, 10)
+    await catalog.enqueueJob(newJob('j'), null, ROOMY)
     await catalog.claimJob(at(2))
     await catalog.finishJob('j', DONE, at(3))
     await catalog.dropArtifact('a')
@@ -267,7 +311,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     await catalog.addModel(modelRow('m'))
     await catalog.putArtifact(artifactRow('a'))
     await catalog.putValidation({ key: 'v', artifactKey: 'a', resultSha256: 'validation', createdAt: at(2) })
-    await catalog.enqueueJob(newJob('j'), null, 10)
+    await catalog.enqueueJob(newJob('j'), null, ROOMY)
     await catalog.claimJob(at(2))
     await catalog.finishJob('j', { ...DONE, reportSha256: 'report' }, at(3))
     assert.deepEqual([...(await catalog.referencedBlobs())].sort(), ['f1', 'f2', 'report', 'result', 'validation'])

@@ -279,7 +279,8 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
       async create(request, options) {
         find(models, request.modelId, 'model')
         const body = JSON.stringify(request)
-        const known = options?.idempotencyKey ? keys.get(options.idempotencyKey) : undefined
+        const owned = options?.idempotencyKey ? `${options.submittedBy ?? ''} ${options.idempotencyKey}` : null
+        const known = owned === null ? undefined : keys.get(owned)
         if (known && known.body !== body) {
           throw new AppError('idempotency_key_reused', 'The key was used with another body.')
         }
@@ -292,6 +293,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
           attempt: 1,
           modelId: request.modelId,
           datasetId: request.datasetId ?? null,
+          submittedBy: options?.submittedBy ?? null,
           recipe: resolved(request.recipe),
           output: request.output ?? {},
           require: request.require ?? null,
@@ -305,7 +307,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
         }
         fake.requests.push(request)
         jobs.set(view.id, { view, events: [], files: [], reportPath: '' })
-        if (options?.idempotencyKey) keys.set(options.idempotencyKey, { body, id: view.id })
+        if (owned !== null) keys.set(owned, { body, id: view.id })
         move(view.id, {})
         fake.onCreate(view, request)
         return { job: find(jobs, view.id, 'job').view, replayed: false }

@@ -15,6 +15,7 @@ const job = (change: Partial<JobView> = {}): JobView => ({
   attempt: 1,
   modelId: 'm',
   datasetId: null,
+  submittedBy: null,
   recipe: sampleReport().recipe,
   output: {},
   require: null,
