@@ -102,6 +102,10 @@ export const ERROR_CODES = {
     kind: 'capacity',
     summary: 'The API key has as many jobs waiting or running as its limit allows; try again when one has ended.',
   },
+  stage_timeout: {
+    kind: 'capacity',
+    summary: 'The job was longer in one stage than its limit allows; `context` has stage and limit.',
+  },
   disk_full: { kind: 'capacity', summary: 'The store has too little free space for this.' },
   gpu_memory_exceeded: { kind: 'capacity', summary: 'The byte budget of the device does not hold this tensor.' },
   // the machine

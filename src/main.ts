@@ -38,6 +38,8 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     device: config.device,
     limits: {
       maxUploadBytes: limits.uploadBytes,
+      maxDatasetBytes: limits.datasetBytes,
+      maxStageMs: limits.stageSeconds * 1000,
       maxModelFiles: limits.uploadParts,
       maxTensors: limits.tensors,
       maxQueuedJobs: limits.queueLength,

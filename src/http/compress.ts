@@ -127,6 +127,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
         'requirement_not_met',
         'conflict',
         'cancelled',
+        'stage_timeout',
         'device_unavailable',
         'device_lost',
         'gpu_memory_exceeded',

@@ -69,7 +69,7 @@ export function datasetRoutes({ service, config, gate }: HttpDeps): Route[] {
       },
       errors: [...UPLOAD_ERRORS, 'dataset_invalid', 'worker_crashed', 'worker_timeout'],
       async handle(request, response) {
-        const { view, created } = await gate.run(request, async () => {
+        const receive = async () => {
           const upload = service.datasets.beginUpload()
           return gate.receive([upload], async () => {
             let seen = false
@@ -86,7 +86,8 @@ export function datasetRoutes({ service, config, gate }: HttpDeps): Route[] {
             if (!seen) throw missingPart('dataset')
             return upload.commit()
           })
-        })
+        }
+        const { view, created } = await gate.run(request, receive, 'datasetBytes')
         response.location(`/v1/datasets/${view.id}`)
         sendJson(response, created ? 201 : 200, datasetBody(view))
       },

@@ -39,6 +39,7 @@ export const STATUS_OF = {
   too_many_uploads: 429,
   queue_full: 429,
   too_many_jobs: 429,
+  stage_timeout: 504,
   disk_full: 507,
   gpu_memory_exceeded: 413,
   device_unavailable: 503,

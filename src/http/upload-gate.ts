@@ -18,7 +18,11 @@ export class UploadGate {
   }
 
   /** Throws too_many_uploads at once rather than letting a client wait with an open body. */
-  async run<T>(request: Request, work: () => Promise<T>): Promise<T> {
+  async run<T>(
+    request: Request,
+    work: () => Promise<T>,
+    sizeLimit: 'uploadBytes' | 'datasetBytes' = 'uploadBytes',
+  ): Promise<T> {
     const allowed = this.#limits.parallelUploads
     if (this.#inProgress >= allowed) {
       throw new AppError('too_many_uploads', `${this.#inProgress} uploads are in progress, as many as are allowed.`, {
@@ -27,7 +31,7 @@ export class UploadGate {
         requested: this.#inProgress + 1,
       })
     }
-    this.#checkDeclared(request)
+    this.#checkDeclared(request, sizeLimit)
     this.#count(1)
     try {
       return await work()
@@ -47,7 +51,7 @@ export class UploadGate {
   }
 
   /** A body that says it is too large, or is packed, is refused before its first byte. */
-  #checkDeclared(request: Request): void {
+  #checkDeclared(request: Request, limit: 'uploadBytes' | 'datasetBytes'): void {
     const encoding = request.get('content-encoding')
     if (encoding !== undefined && encoding !== 'identity') {
       throw new AppError(
@@ -59,10 +63,10 @@ export class UploadGate {
       )
     }
     const requested = declaredBytes(request)
-    const allowed = this.#limits.uploadBytes
+    const allowed = this.#limits[limit]
     if (requested !== null && requested > allowed) {
-      throw new AppError('body_too_large', `The body has ${requested} bytes; limit uploadBytes allows ${allowed}.`, {
-        limit: 'uploadBytes',
+      throw new AppError('body_too_large', `The body has ${requested} bytes; limit ${limit} allows ${allowed}.`, {
+        limit,
         allowed,
         requested,
       })

@@ -35,12 +35,14 @@ function childMemoryBytes(): number {
 
 export const DEFAULT_LIMITS: ServiceLimits = {
   maxUploadBytes: 32 * GIB,
+  maxDatasetBytes: 8 * GIB,
   maxModelFiles: 512,
   maxTensors: 100_000,
   minFreeBytes: GIB,
   maxQueuedJobs: 256,
   maxJobsPerKey: 64,
   maxAttempts: 3,
+  maxStageMs: 21_600_000,
   childSilenceMs: 60_000,
   childStallMs: 600_000,
   childMemoryBytes: childMemoryBytes(),
@@ -136,6 +138,7 @@ async function assemble(
     maxQueued: limits.maxQueuedJobs,
     maxPerSubmitter: limits.maxJobsPerKey,
     maxAttempts: limits.maxAttempts,
+    maxStageMs: limits.maxStageMs,
     log,
     async run(job, context) {
       const result = await attempt(job, context)

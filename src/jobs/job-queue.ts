@@ -7,6 +7,7 @@ import type { Catalog, JobOutcome, JobRecord, NewJob } from '../store/catalog.ts
 import { attemptsExhausted, isFinal, isRetried } from './job.ts'
 import type { Progress } from './protocol.ts'
 import type { ServiceLog } from './service.ts'
+import { createStageClock } from './stage-clock.ts'
 
 export interface JobEngine {
   /** Puts interrupted jobs back and begins to work. */
@@ -30,6 +31,8 @@ export interface QueueOptions {
   maxQueued: number
   maxPerSubmitter: number
   maxAttempts: number
+  /** Time of one attempt in one stage. */
+  maxStageMs: number
   log: ServiceLog
   /** One attempt. Must settle soon after `signal` aborts. */
   run(job: JobRecord, context: { signal: AbortSignal; onProgress(progress: Progress): void }): Promise<JobOutcome>
@@ -126,10 +129,13 @@ export function createJobQueue(options: QueueOptions): JobEngine {
     const { job, abort } = current
     const tell = () => void changed('progress', job)
     const timer = setInterval(tell, PROGRESS_MS)
+    const clock = createStageClock(options.maxStageMs, (error) => abort.abort(error))
+    clock.enter('opening')
     let last = 0
     const onProgress = (progress: Progress) => {
       const newStage = progress.stage !== current.progress?.stage
       current.progress = progress
+      clock.enter(progress.stage)
       if (!newStage && Date.now() - last < PROGRESS_MS / 4) return
       last = Date.now()
       timer.refresh()
@@ -138,7 +144,10 @@ export function createJobQueue(options: QueueOptions): JobEngine {
     const outcome = await options
       .run(job, { signal: abort.signal, onProgress })
       .catch((error: unknown) => AppError.from(error))
-      .finally(() => clearInterval(timer))
+      .finally(() => {
+        clearInterval(timer)
+        clock.stop()
+      })
     if (outcome instanceof AppError) await concludeFailure(job, outcome, abort.signal)
     else await conclude(job, outcome)
   }
@@ -147,6 +156,8 @@ export function createJobQueue(options: QueueOptions): JobEngine {
     const why = signal.aborted ? AppError.from(signal.reason).code : null
     if (why === 'shutting_down') return putBack(job, job.attempt)
     if (why === 'cancelled') return conclude(job, failure('cancelled', CANCELLED))
+    // Another attempt would take as long.
+    if (why === 'stage_timeout') return conclude(job, failure('failed', AppError.from(signal.reason)))
     if (isRetried(error) && job.attempt < options.maxAttempts) {
       log.warn({ job_id: job.id, attempt: job.attempt, code: error.code, error: error.detail }, 'attempt failed')
       return putBack(job, job.attempt + 1)

@@ -7,7 +7,7 @@ import type { Catalog, DatasetRecord, ModelRecord } from '../store/catalog.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import type { DatasetStore } from '../store/dataset-store.ts'
 import type { ModelStore } from '../store/model-store.ts'
-import { createStagedUpload, type StagedUpload } from '../store/upload.ts'
+import { createStagedUpload, type StagedUpload, type UploadLimits } from '../store/upload.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import { artifactFileName } from './artifact-key.ts'
 import { type RecipeDocument, resolveRecipe } from './recipe.ts'
@@ -60,7 +60,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
   }
 
   return {
-    beginUpload: () => lazyUpload(parts, limits.maxModelFiles, commit),
+    beginUpload: () => lazyUpload(parts, { maxFiles: limits.maxModelFiles, sizeLimit: 'uploadBytes' }, commit),
     async list(page) {
       const { items, next } = await catalog.listModels(page)
       return { items: items.map(modelView), next }
@@ -107,7 +107,7 @@ export function createDatasetService(parts: ModelServiceParts): DatasetService {
   }
 
   return {
-    beginUpload: () => lazyUpload(parts, 1, commit),
+    beginUpload: () => lazyUpload(parts, { maxFiles: 1, sizeLimit: 'datasetBytes' }, commit),
     async list(page) {
       const { items, next } = await catalog.listDatasets(page)
       return { items: items.map(datasetView), next }
@@ -156,13 +156,14 @@ export function resolveRequest(
 /** The folder is made with the first file, so that an upload which never sends one costs nothing. */
 function lazyUpload<View>(
   { data, limits }: ModelServiceParts,
-  maxFiles: number,
+  rules: Pick<UploadLimits, 'maxFiles' | 'sizeLimit'>,
   commit: (upload: StagedUpload) => Promise<{ view: View; created: boolean }>,
 ): Upload<View> {
   let staged: Promise<StagedUpload> | null = null
-  const { maxUploadBytes, minFreeBytes } = limits
+  const { minFreeBytes } = limits
+  const maxUploadBytes = rules.sizeLimit === 'datasetBytes' ? limits.maxDatasetBytes : limits.maxUploadBytes
   const stage = () => {
-    staged ??= createStagedUpload(data, { maxUploadBytes, maxFiles, minFreeBytes })
+    staged ??= createStagedUpload(data, { ...rules, maxUploadBytes, minFreeBytes })
     return staged
   }
   return {

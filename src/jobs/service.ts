@@ -19,6 +19,8 @@ export interface ServiceLog {
 export interface ServiceLimits {
   /** Sum of all files of one upload. */
   maxUploadBytes: number
+  /** The file of one dataset. */
+  maxDatasetBytes: number
   /** Files of one model (graph plus external data, or shards). */
   maxModelFiles: number
   /** Tensors of one model. */
@@ -29,6 +31,8 @@ export interface ServiceLimits {
   maxQueuedJobs: number
   /** Jobs of one API key that are queued or running; one more is refused with too_many_jobs. */
   maxJobsPerKey: number
+  /** Time that one attempt may spend in one stage; a job that takes longer ends with stage_timeout. */
+  maxStageMs: number
   /** Attempts of a job when children die under it. */
   maxAttempts: number
   /** A child with work that says nothing for this long is killed (worker_timeout). */

@@ -12,6 +12,8 @@ import { inStore, storeError } from './file-errors.ts'
 
 export interface UploadLimits {
   maxUploadBytes: number
+  /** What that limit is called in errors. */
+  sizeLimit: 'uploadBytes' | 'datasetBytes'
   maxFiles: number
   minFreeBytes: number
 }
@@ -80,7 +82,7 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
       'body_too_large',
       `The upload has ${requested} bytes or more; ${limits.maxUploadBytes} are allowed.`,
       {
-        limit: 'uploadBytes',
+        limit: limits.sizeLimit,
         allowed: limits.maxUploadBytes,
         requested,
       },

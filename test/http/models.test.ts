@@ -115,6 +115,16 @@ test('a body that declares too many bytes is refused before it is read; one that
   assert.deepEqual(service.leftovers(), [])
 })
 
+test('a dataset that declares more than datasetBytes is refused before it is read', async (t) => {
+  const { call, service } = httpApp(t, { datasetBytes: 500 })
+  const response = await call('post', '/v1/datasets').attach('dataset', Buffer.alloc(600), 'd.npz').expect(413)
+  assert.equal(response.body.context.limit, 'datasetBytes')
+  assert.equal(response.body.context.allowed, 500)
+  assert.ok(response.body.context.requested > 600)
+  assert.deepEqual(service.leftovers(), [])
+  await call('post', '/v1/models').attach('model', Buffer.alloc(600), 'm').expect(201)
+})
+
 test('more parts than uploadParts are refused with the limit', async (t) => {
   const { call } = httpApp(t, { uploadParts: 2 })
   const response = await call('post', '/v1/models')

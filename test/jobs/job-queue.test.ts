@@ -16,6 +16,7 @@ jobEngineContract('queue on sqlite', async (t, options) => {
     catalog,
     maxQueued: 100,
     maxPerSubmitter: 100,
+    maxStageMs: 60_000,
     maxAttempts: 3,
     log: SILENT,
     ...options,

@@ -210,6 +210,47 @@ test('a key may have so many jobs waiting or running; other keys go on', async (
   await service.jobs.create({ modelId, recipe: 'int8' }, { submittedBy: 'ci' })
 })
 
+test('a job that is too long in one stage fails with that limit, leaves nothing, and the worker goes on', async (t) => {
+  const dataDir = tempFolder(t)
+  const deaths: string[] = []
+  const hooks = { childDied: (kind: string, cause: string) => deaths.push(`${kind} ${cause}`) }
+  const service = await startService(t, { dataDir, hooks, limits: { maxStageMs: 400 } })
+  const { id: modelId } = await uploadModel(service)
+  const slow = await service.jobs.create({ modelId, recipe: fakeRecipe('slow-20000') })
+  const job = await ended(service, slow.job.id)
+  assert.deepEqual([job.state, job.attempt, job.error?.code], ['failed', 1, 'stage_timeout'])
+  assert.equal(
+    job.error?.detail,
+    'The job was encoding for longer than the 0.4 seconds that limit stageSeconds allows. Use a smaller dataset or a simpler recipe, or have the operator raise the limit.',
+  )
+  assert.deepEqual([temporaries(dataDir), deaths], [[], []])
+  const next = await service.jobs.create({ modelId, recipe: fakeRecipe('quick') })
+  assert.equal((await ended(service, next.job.id)).state, 'succeeded')
+})
+
+test('a stage whose worker hangs ends as well', async (t) => {
+  const service = await startService(t, { dataDir: tempFolder(t), limits: { maxStageMs: 400 } })
+  const { id: modelId } = await uploadModel(service)
+  const job = await ended(service, (await service.jobs.create({ modelId, recipe: fakeRecipe('hang') })).job.id)
+  assert.deepEqual([job.state, job.attempt, job.error?.code], ['failed', 1, 'stage_timeout'])
+})
+
+test('a dataset has a size limit of its own, named in the error', async (t) => {
+  const dataDir = tempFolder(t)
+  const service = await startService(t, { dataDir, limits: { maxDatasetBytes: 100, maxUploadBytes: 1_000_000 } })
+  await uploadModel(service)
+  for (const declared of [101, null]) {
+    const upload = service.datasets.beginUpload()
+    await assert.rejects(upload.addFile('d.npz', Readable.from([Buffer.alloc(101)]), declared), (error: AppError) => {
+      assert.equal(error.code, 'body_too_large')
+      assert.deepEqual(error.context, { limit: 'datasetBytes', allowed: 100, requested: 101 })
+      return true
+    })
+    await upload.discard()
+  }
+  assert.deepEqual(temporaries(dataDir), [])
+})
+
 test('a worker that dies costs one attempt', async (t) => {
   const deaths: string[] = []
   const hooks = { childDied: (kind: string, cause: string) => deaths.push(`${kind} ${cause}`) }

@@ -11,7 +11,7 @@ import { type DataFolder, openDataFolder } from '../../src/store/data-folder.ts'
 import { checkFileName, createStagedUpload, type UploadLimits } from '../../src/store/upload.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
-const LIMITS: UploadLimits = { maxUploadBytes: 10_000_000, maxFiles: 3, minFreeBytes: 0 }
+const LIMITS: UploadLimits = { maxUploadBytes: 10_000_000, sizeLimit: 'uploadBytes', maxFiles: 3, minFreeBytes: 0 }
 const code = (expected: ErrorCode) => (error: unknown) => error instanceof AppError && error.code === expected
 
 async function open(

@@ -115,6 +115,45 @@ export function jobEngineContract(name: string, open: Open): void {
     assert.deepEqual(attempts, [1])
   })
 
+  test(`${name}: a job that is too long in one stage ends with stage_timeout, at the first attempt, and the next one runs`, async (t) => {
+    const runs: string[] = []
+    const { engine, catalog } = await open(t, {
+      maxStageMs: 50,
+      async run(job, { signal, onProgress }) {
+        runs.push(job.id)
+        onProgress({ stage: 'validating', doneBytes: 0, totalBytes: 0, tensor: null })
+        if (job.id === 'a') await sleep(60_000, undefined, { signal })
+        return SUCCESS
+      },
+      changed: silent,
+    })
+    await engine.start()
+    await engine.enqueue(newJob('a'), null)
+    await engine.enqueue(newJob('b'), null)
+    const job = await final(catalog, 'a')
+    assert.deepEqual([job.state, job.error?.code], ['failed', 'stage_timeout'])
+    assert.deepEqual(job.error?.context, { limit: 'stageSeconds', allowed: 0.05, stage: 'validating' })
+    assert.equal((await final(catalog, 'b')).state, 'succeeded')
+    assert.deepEqual(runs, ['a', 'b'])
+  })
+
+  test(`${name}: a job that is long, but not in one stage, goes through`, async (t) => {
+    const { engine, catalog } = await open(t, {
+      maxStageMs: 150,
+      async run(_, { signal, onProgress }) {
+        for (const stage of ['opening', 'encoding', 'measuring', 'validating'] as const) {
+          onProgress({ stage, doneBytes: 0, totalBytes: 0, tensor: null })
+          await sleep(60, undefined, { signal })
+        }
+        return SUCCESS
+      },
+      changed: silent,
+    })
+    await engine.start()
+    await engine.enqueue(newJob('a'), null)
+    assert.equal((await final(catalog, 'a')).state, 'succeeded')
+  })
+
   test(`${name}: cancelling reaches the run by its signal and settles with the final state`, async (t) => {
     const begun = Promise.withResolvers<void>()
     const { engine } = await open(t, {
