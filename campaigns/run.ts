@@ -1,5 +1,5 @@
 // npm run campaign -- NAME [options]: runs a campaign in its long form and records the result in campaigns/results.
-//   load [--size 4GiB]   soak [--minutes 60]
+//   load [--size 4GiB]   soak [--minutes 60]   fuzz [--cases 1000000] [--targets onnx,npz]
 //   all: [--seed 1] [--device auto] [--dir FOLDER] [--short] [--append] [--no-record]
 // Exit status 1 when a goal is not met or something was found. docs/campaigns.md says what each does.
 
@@ -9,6 +9,7 @@ import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../scripts/make-bench-model.ts'
 import { type CampaignOptions, type CampaignResult, met, passed, recordResult } from './campaign.ts'
+import { fuzzCampaign, LONG_FUZZ, SHORT_FUZZ } from './fuzz.ts'
 import { LONG_LOAD, loadCampaign, SHORT_LOAD } from './load.ts'
 import { LONG_SOAK, SHORT_SOAK, soakCampaign } from './soak.ts'
 
@@ -23,6 +24,8 @@ const { values: given, positionals } = parseArgs({
     'no-record': { type: 'boolean', default: false },
     size: { type: 'string' },
     minutes: { type: 'string' },
+    cases: { type: 'string' },
+    targets: { type: 'string' },
   },
 })
 
@@ -36,6 +39,13 @@ const CAMPAIGNS: Record<string, Run> = {
   soak: (options) => {
     const settings = given.short ? SHORT_SOAK : LONG_SOAK
     return soakCampaign(options, { ...settings, ...(given.minutes ? { minutes: Number(given.minutes) } : {}) })
+  },
+  fuzz: (options) => {
+    const { cases, only } = given.short ? SHORT_FUZZ : LONG_FUZZ
+    return fuzzCampaign(options, {
+      cases: given.cases ? Number(given.cases) : cases,
+      only: given.targets?.split(',') ?? only,
+    })
   },
 }
 

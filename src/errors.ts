@@ -154,17 +154,41 @@ export interface ErrorObject {
   context: Record<string, unknown>
 }
 
+/** Refusals go to clients, into logs and over IPC, and quote what was found: a hostile name must not make them large. */
+const MAX_DETAIL_CHARACTERS = 2000
+const MAX_CONTEXT_CHARACTERS = 500
+const MAX_CONTEXT_ITEMS = 100
+const MAX_CONTEXT_DEPTH = 8
+
+/** The ends of a long text, with what was left out in between. */
+function clipText(text: string, most: number): string {
+  if (text.length <= most) return text
+  const half = Math.floor(most / 2) - 20
+  return `${text.slice(0, half)} [... ${text.length - 2 * half} characters ...] ${text.slice(-half)}`
+}
+
+function clipValue(value: unknown, depth: number): unknown {
+  if (typeof value === 'string') return clipText(value, MAX_CONTEXT_CHARACTERS)
+  if (Array.isArray(value)) return value.slice(0, MAX_CONTEXT_ITEMS).map((item) => clipValue(item, depth + 1))
+  if (typeof value !== 'object' || value === null || depth > MAX_CONTEXT_DEPTH) return value
+  const entries = Object.entries(value).slice(0, MAX_CONTEXT_ITEMS)
+  return Object.fromEntries(
+    entries.map(([key, item]) => [clipText(key, MAX_CONTEXT_CHARACTERS), clipValue(item, depth + 1)]),
+  )
+}
+
 export class AppError extends Error {
   readonly code: ErrorCode
   readonly detail: string
   readonly context: Record<string, unknown>
 
   constructor(code: ErrorCode, detail: string, context: Record<string, unknown> = {}, cause?: unknown) {
-    super(`${code}: ${detail}`, cause === undefined ? undefined : { cause })
+    const clipped = clipText(detail, MAX_DETAIL_CHARACTERS)
+    super(`${code}: ${clipped}`, cause === undefined ? undefined : { cause })
     this.name = 'AppError'
     this.code = code
-    this.detail = detail
-    this.context = context
+    this.detail = clipped
+    this.context = clipValue(context, 0) as Record<string, unknown>
   }
 
   get kind(): ErrorKind {

@@ -1,0 +1,19 @@
+// The fuzz targets, one line each: the name, its part of a campaign, and the module that the child process loads.
+
+export interface TargetEntry {
+  name: string
+  /** Part of the cases of a campaign, relative to the others. */
+  weight: number
+  module: string
+}
+
+const WEIGHTS = {
+  onnx: 25,
+  safetensors: 15,
+} as const
+
+export const TARGETS: readonly TargetEntry[] = Object.entries(WEIGHTS).map(([name, weight]) => ({
+  name,
+  weight,
+  module: new URL(`target-${name}.ts`, import.meta.url).href,
+}))
