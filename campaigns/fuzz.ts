@@ -17,7 +17,7 @@ export interface FuzzSettings {
 }
 
 export const LONG_FUZZ: FuzzSettings = { cases: 1_000_000, only: [] }
-export const SHORT_FUZZ: FuzzSettings = { cases: 12_000, only: [] }
+export const SHORT_FUZZ: FuzzSettings = { cases: 8_000, only: [] }
 
 /** Not checked in: hostile inputs, one file each, until a test holds them. */
 export const FINDINGS = join(import.meta.dirname, 'results', 'findings')
