@@ -51,6 +51,21 @@ export const LIMITS = {
     unit: 'count',
     reason: 'Uploads in progress at once: each holds a disk stream and hashes on the server thread.',
   },
+  openUploads: {
+    default: 256,
+    min: 1,
+    max: 100_000,
+    unit: 'count',
+    reason:
+      'Resumable uploads that are not finished, over all clients: more than the shards of one model, too few to fill a folder.',
+  },
+  uploadExpirySeconds: {
+    default: 86_400,
+    min: 60,
+    max: 30 * 86_400,
+    unit: 'seconds',
+    reason: 'A resumable upload that got no byte for a day is given up: long enough for a night offline.',
+  },
   uploadBytesPerSecond: {
     default: KIB,
     min: 0,

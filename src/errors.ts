@@ -73,6 +73,10 @@ export const ERROR_CODES = {
     kind: 'format',
     summary: 'External data is missing, out of range, or its path leaves the model folder.',
   },
+  checksum_mismatch: {
+    kind: 'format',
+    summary: 'The uploaded bytes do not hash to the SHA-256 that the client announced; nothing was kept.',
+  },
   // the bytes are right and outside of what is supported
   dtype_unsupported: { kind: 'unsupported', summary: 'A dtype outside of the supported set, named.' },
   opset_unsupported: {

@@ -42,6 +42,8 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       maxStageMs: limits.stageSeconds * 1000,
       maxModelFiles: limits.uploadParts,
       maxTensors: limits.tensors,
+      maxOpenUploads: limits.openUploads,
+      uploadExpiryMs: limits.uploadExpirySeconds * 1000,
       maxQueuedJobs: limits.queueLength,
       maxJobsPerKey: limits.jobsPerKey,
       minFreeBytes: limits.diskFloorBytes,

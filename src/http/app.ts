@@ -22,6 +22,7 @@ import { reportRoutes } from './reports.ts'
 import { requestContext, routeOf, setRoute, slowBodyGuard } from './request-context.ts'
 import { expressPath, type Route } from './route.ts'
 import { originGuard, securityHeaders } from './security-headers.ts'
+import { uploadRoutes } from './uploads.ts'
 
 export function listRoutes(deps: HttpDeps): Route[] {
   const routes: Route[] = []
@@ -29,6 +30,7 @@ export function listRoutes(deps: HttpDeps): Route[] {
     ...compressRoutes(deps),
     ...modelRoutes(deps),
     ...datasetRoutes(deps),
+    ...uploadRoutes(deps),
     ...planRoutes(deps),
     ...jobRoutes(deps),
     ...jobEventRoutes(deps),
@@ -112,7 +114,7 @@ function methodsByPath(routes: readonly Route[]): Map<string, string[]> {
   for (const route of routes) {
     const path = expressPath(route)
     const methods = route.method === 'get' ? ['GET', 'HEAD'] : [route.method.toUpperCase()]
-    byPath.set(path, [...(byPath.get(path) ?? []), ...methods])
+    byPath.set(path, [...new Set([...(byPath.get(path) ?? []), ...methods])])
   }
   return byPath
 }

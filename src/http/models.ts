@@ -136,7 +136,7 @@ export function modelBody(view: ModelView): z.output<typeof modelSchema> {
 }
 
 const LOCATION = { Location: { description: 'Path of the model.', example: `/v1/models/${EXAMPLE_SHA256}` } }
-const STORED = {
+export const STORED = {
   201: {
     description: 'Stored.',
     content: { 'application/json': { schema: modelSchema } },

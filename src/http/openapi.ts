@@ -14,6 +14,7 @@ const TAGS: Record<Route['tag'], string> = {
   Compress: 'Everything in one call.',
   Models: 'Uploaded models: ONNX and safetensors.',
   Datasets: 'Inputs and labels to validate with.',
+  Uploads: 'Uploads that go on after a broken connection: tus 1.0 (docs/uploads.md).',
   Plans: 'Dry runs.',
   Jobs: 'Compressions, their reports and artifacts.',
   Operation: 'Probes and metrics.',
@@ -123,7 +124,7 @@ function operation(route: Route): Json {
       ? {
           requestBody: {
             description: route.body.description,
-            required: true,
+            required: route.body.required ?? true,
             content: mapValues(route.body.content, (media) => mediaType(media, 'input')),
           },
         }

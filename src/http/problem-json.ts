@@ -30,6 +30,7 @@ export const STATUS_OF = {
   format_truncated: 422,
   format_invalid: 422,
   external_data_invalid: 422,
+  checksum_mismatch: 422,
   dtype_unsupported: 422,
   opset_unsupported: 422,
   feature_unsupported: 422,

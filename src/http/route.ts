@@ -25,20 +25,22 @@ export interface ResponseDoc {
 }
 
 export interface Route {
-  method: 'get' | 'post' | 'put' | 'delete'
+  /** `get` takes HEAD too, unless the path has a route of its own for it. */
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete' | 'head' | 'options'
   /** OpenAPI template. A parameter listed in `pathLike` may hold `/`. */
   path: string
   pathLike?: string
   operationId: string
   /** What the caller's API key must allow; `open`: no key. Calls with `submit` or `admin` that are no GET are audited. */
   scope: Scope | 'open'
-  tag: 'Models' | 'Datasets' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
+  tag: 'Models' | 'Datasets' | 'Uploads' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
   summary: string
   description?: string
   params?: Record<string, { description: string; example: string }>
   query?: z.ZodObject
   headers?: Record<string, HeaderDoc>
-  body?: { description: string; content: Record<string, MediaDoc> }
+  /** `required`: true unless it says false. */
+  body?: { description: string; required?: boolean; content: Record<string, MediaDoc> }
   responses: Record<number, ResponseDoc>
   /** Codes that this route can answer with, beyond those that every route can. */
   errors: ErrorCode[]
@@ -54,9 +56,10 @@ export function errorsOf(route: Pick<Route, 'errors' | 'scope'>): ErrorCode[] {
   return [...new Set([...route.errors, ...access, ...COMMON_ERRORS])]
 }
 
-/** Whether a call of this route is an event for the audit log. */
+/** Whether a call of this route is an event for the audit log. An upload is one by its creation, not by each of its pieces. */
 export function changesSomething({ method, scope }: Pick<Route, 'method' | 'scope'>): boolean {
-  return method !== 'get' && (scope === 'submit' || scope === 'admin')
+  const changes = method === 'post' || method === 'put' || method === 'delete'
+  return changes && (scope === 'submit' || scope === 'admin')
 }
 
 /** /v1/jobs/{id}/artifacts/{name} -> /v1/jobs/:id/artifacts/*name when `name` may hold slashes. */
@@ -71,7 +74,11 @@ export function pathParam(request: Request, name: string): string {
 }
 
 /** Throws request_invalid; `context.path` is the place and the field, such as `body.require[0].metric`. */
-export function parse<T>(schema: z.ZodType<T>, value: unknown, place: 'body' | 'query' | 'header' | 'path'): T {
+export function parse<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  place: 'body' | 'query' | 'header' | 'path' | 'Upload-Metadata',
+): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issues = result.error.issues.flatMap(specific).flatMap((issue) => {

@@ -10,6 +10,7 @@ import type { Catalog, JobRecord } from '../store/catalog.ts'
 import { type DataFolder, openDataFolder } from '../store/data-folder.ts'
 import { createDatasetStore } from '../store/dataset-store.ts'
 import { createModelStore } from '../store/model-store.ts'
+import { createResumableUploads } from '../store/resumable-uploads.ts'
 import { openSqliteCatalog } from '../store/sqlite-catalog.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import { validateArtifact } from '../validate/validate-artifact.ts'
@@ -20,6 +21,7 @@ import { createJobQueue } from './job-queue.ts'
 import { createJobService } from './job-service.ts'
 import { createDatasetService, createModelService, createPlanService } from './model-service.ts'
 import type { Health, Service, ServiceLimits, ServiceLog, ServiceOptions } from './service.ts'
+import { createUploadService } from './upload-service.ts'
 import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-pool.ts'
 
 const GIB = 1024 ** 3
@@ -38,6 +40,8 @@ export const DEFAULT_LIMITS: ServiceLimits = {
   maxDatasetBytes: 8 * GIB,
   maxModelFiles: 512,
   maxTensors: 100_000,
+  maxOpenUploads: 256,
+  uploadExpiryMs: 86_400_000,
   minFreeBytes: GIB,
   maxQueuedJobs: 256,
   maxJobsPerKey: 64,
@@ -88,6 +92,14 @@ async function assemble(
   const models = createModelStore(data, catalog)
   const datasets = createDatasetStore(data, catalog)
   const artifacts = createArtifactStore(catalog, blobs)
+  const resumable = createResumableUploads(data, catalog, {
+    maxUploadBytes: limits.maxUploadBytes,
+    maxDatasetBytes: limits.maxDatasetBytes,
+    maxFiles: limits.maxModelFiles,
+    minFreeBytes: limits.minFreeBytes,
+    maxOpen: limits.maxOpenUploads,
+    expiryMs: limits.uploadExpiryMs,
+  })
   await sweep()
 
   const { childSilenceMs: silenceMs, childStallMs: stallMs, childMemoryBytes: memoryBytes } = limits
@@ -177,14 +189,18 @@ async function assemble(
     const removed = {
       models: await models.sweep(),
       datasets: await datasets.sweep(),
+      uploads: await resumable.sweep(),
       blobs: await blobs.sweep(await catalog.referencedBlobs()),
     }
-    if (removed.models + removed.datasets + removed.blobs > 0) log.info(removed, 'orphans were removed')
+    if (Object.values(removed).some((count) => count > 0)) log.info(removed, 'orphans were removed')
   }
+
+  const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks }
+  const uploads = createUploadService(parts, resumable, log)
 
   let closed: Promise<void> | null = null
   async function close(): Promise<void> {
-    await engine.drain(limits.drainGraceMs)
+    await Promise.all([engine.drain(limits.drainGraceMs), uploads.close()])
     closing.abort()
     await Promise.all([worker.close(), inspect.close()])
     await catalog.close()
@@ -195,15 +211,16 @@ async function assemble(
     await firstStart(worker, log)
     inspect.start().catch(() => {}) // its first request tries again and says what is wrong
     await engine.start()
+    await uploads.start()
   } catch (error) {
     await Promise.all([worker.close(), inspect.close()])
     throw error
   }
 
-  const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks }
   return {
     models: createModelService(parts),
     datasets: createDatasetService(parts),
+    uploads,
     plans: createPlanService(parts),
     jobs: createJobService({ catalog, models, datasets, artifacts, inspect, engine, events, closing: closing.signal }),
     async health(): Promise<Health> {

@@ -7,7 +7,7 @@ import type { Catalog, DatasetRecord, ModelRecord } from '../store/catalog.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import type { DatasetStore } from '../store/dataset-store.ts'
 import type { ModelStore } from '../store/model-store.ts'
-import { createStagedUpload, type StagedUpload, type UploadLimits } from '../store/upload.ts'
+import { createStagedUpload, type StagedFiles, type StagedUpload, type UploadLimits } from '../store/upload.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import { artifactFileName } from './artifact-key.ts'
 import { type RecipeDocument, resolveRecipe } from './recipe.ts'
@@ -38,29 +38,55 @@ export interface ModelServiceParts {
 /** Bins beyond this draw nothing that fewer would not. */
 const MAX_HISTOGRAM_BINS = 4096
 
-export function createModelService(parts: ModelServiceParts): ModelService {
-  const { catalog, models, inspect, worker, limits, hooks } = parts
-
-  async function commit(upload: StagedUpload): Promise<{ view: ModelView; created: boolean }> {
-    const files = upload.files.map(({ name, sizeBytes }) => ({ name, sizeBytes, path: join(upload.folder, name) }))
-    if (files.length === 0) {
-      throw new AppError('request_invalid', 'No file was sent. Send the model in part "model".', { path: 'model' })
-    }
-    const { summary, tensors, tensorCount, parameterCount } = await inspect.describe(files)
-    if (tensorCount > limits.maxTensors) {
-      throw new AppError('limit_exceeded', `The model has ${tensorCount} tensors; ${limits.maxTensors} are allowed.`, {
-        limit: 'tensors',
-        allowed: limits.maxTensors,
-        requested: tensorCount,
-      })
-    }
-    const { record, created } = await models.publish(upload, { summary, tensorCount, parameterCount }, tensors)
-    hooks.uploaded?.('model', sumBytes(upload))
-    return { view: modelView(record), created }
+/** Describes staged files in the inspect child and publishes them; the first is the main one. */
+export async function commitModel(
+  parts: ModelServiceParts,
+  upload: StagedFiles,
+): Promise<{ view: ModelView; created: boolean }> {
+  const { models, inspect, limits, hooks } = parts
+  const files = upload.files.map(({ name, sizeBytes }) => ({ name, sizeBytes, path: join(upload.folder, name) }))
+  if (files.length === 0) {
+    throw new AppError('request_invalid', 'No file was sent. Send the model in part "model".', { path: 'model' })
   }
+  const { summary, tensors, tensorCount, parameterCount } = await inspect.describe(files)
+  if (tensorCount > limits.maxTensors) {
+    throw new AppError('limit_exceeded', `The model has ${tensorCount} tensors; ${limits.maxTensors} are allowed.`, {
+      limit: 'tensors',
+      allowed: limits.maxTensors,
+      requested: tensorCount,
+    })
+  }
+  const { record, created } = await models.publish(upload, { summary, tensorCount, parameterCount }, tensors)
+  hooks.uploaded?.('model', sumBytes(upload))
+  return { view: modelView(record), created }
+}
+
+/** Describes the one staged file in the inspect child and publishes it. */
+export async function commitDataset(
+  parts: ModelServiceParts,
+  upload: StagedFiles,
+): Promise<{ view: DatasetView; created: boolean }> {
+  const { datasets, inspect, hooks } = parts
+  const file = upload.files[0]
+  if (file === undefined) {
+    throw new AppError('request_invalid', 'No file was sent. Send the .npz file in part "dataset".', {
+      path: 'dataset',
+    })
+  }
+  const { arrays } = await inspect.describeDataset(join(upload.folder, file.name))
+  const { record, created } = await datasets.publish(upload, arrays)
+  hooks.uploaded?.('dataset', file.sizeBytes)
+  return { view: datasetView(record), created }
+}
+
+export function createModelService(parts: ModelServiceParts): ModelService {
+  const { catalog, models, worker, limits } = parts
 
   return {
-    beginUpload: () => lazyUpload(parts, { maxFiles: limits.maxModelFiles, sizeLimit: 'uploadBytes' }, commit),
+    beginUpload: () =>
+      lazyUpload(parts, { maxFiles: limits.maxModelFiles, sizeLimit: 'uploadBytes' }, (upload) =>
+        commitModel(parts, upload),
+      ),
     async list(page) {
       const { items, next } = await catalog.listModels(page)
       return { items: items.map(modelView), next }
@@ -91,23 +117,11 @@ export function createModelService(parts: ModelServiceParts): ModelService {
 }
 
 export function createDatasetService(parts: ModelServiceParts): DatasetService {
-  const { catalog, datasets, inspect, hooks } = parts
-
-  async function commit(upload: StagedUpload): Promise<{ view: DatasetView; created: boolean }> {
-    const file = upload.files[0]
-    if (file === undefined) {
-      throw new AppError('request_invalid', 'No file was sent. Send the .npz file in part "dataset".', {
-        path: 'dataset',
-      })
-    }
-    const { arrays } = await inspect.describeDataset(join(upload.folder, file.name))
-    const { record, created } = await datasets.publish(upload, arrays)
-    hooks.uploaded?.('dataset', file.sizeBytes)
-    return { view: datasetView(record), created }
-  }
+  const { catalog, datasets } = parts
 
   return {
-    beginUpload: () => lazyUpload(parts, { maxFiles: 1, sizeLimit: 'datasetBytes' }, commit),
+    beginUpload: () =>
+      lazyUpload(parts, { maxFiles: 1, sizeLimit: 'datasetBytes' }, (upload) => commitDataset(parts, upload)),
     async list(page) {
       const { items, next } = await catalog.listDatasets(page)
       return { items: items.map(datasetView), next }
@@ -184,11 +198,11 @@ function lazyUpload<View>(
   }
 }
 
-function sumBytes(upload: StagedUpload): number {
+function sumBytes(upload: StagedFiles): number {
   return upload.files.reduce((sum, file) => sum + file.sizeBytes, 0)
 }
 
-function modelView(record: ModelRecord): ModelView {
+export function modelView(record: ModelRecord): ModelView {
   const { summary } = record
   return {
     id: record.id,
@@ -209,6 +223,6 @@ function modelView(record: ModelRecord): ModelView {
   }
 }
 
-function datasetView({ id, file, arrays, createdAt }: DatasetRecord): DatasetView {
+export function datasetView({ id, file, arrays, createdAt }: DatasetRecord): DatasetView {
   return { id, file, arrays, createdAt }
 }

@@ -25,6 +25,10 @@ export interface ServiceLimits {
   maxModelFiles: number
   /** Tensors of one model. */
   maxTensors: number
+  /** Resumable uploads that are not finished. */
+  maxOpenUploads: number
+  /** A resumable upload without new bytes for this long is removed. */
+  uploadExpiryMs: number
   /** Free bytes that the data folder must keep; uploads and jobs that would go below are refused with disk_full. */
   minFreeBytes: number
   /** Jobs in state queued; one more is refused with queue_full. */
@@ -125,6 +129,56 @@ export interface DatasetService {
   list(page: PageRequest): Promise<Page<DatasetView>>
   get(id: string): Promise<DatasetView>
   delete(id: string): Promise<void>
+}
+
+export interface NewUpload {
+  id: string
+  kind: 'model' | 'dataset'
+  fileName: string
+  /** Name that the files of one model share; null: the file is a whole model or dataset, and the last byte makes it. */
+  set: string | null
+  sizeBytes: number
+  expectedSha256: string | null
+  /** As the client sent it, to be shown again. */
+  metadata: Record<string, string | null>
+  /** Name of the API key that began it; null: the server has no keys. */
+  submittedBy: string | null
+}
+
+export interface UploadView extends NewUpload {
+  /** Acknowledged: a crash loses none of them. */
+  storedBytes: number
+  /** stored: complete, and waiting for the other files of its set. refused: `error` says why; the bytes are gone. */
+  state: 'receiving' | 'stored' | 'finished' | 'refused'
+  sha256: string | null
+  modelId: string | null
+  datasetId: string | null
+  error: ErrorObject | null
+  createdAt: string
+  /** Moves on with every byte that arrives. */
+  expiresAt: string
+}
+
+/** Uploads that go on after a broken connection and a restart (docs/uploads.md). */
+export interface UploadService {
+  /** How long an upload without new bytes is kept. */
+  readonly expiryMs: number
+  readonly maxBytes: number
+  /** Throws request_invalid, body_too_large, limit_exceeded, too_many_uploads, disk_full, conflict, shutting_down. */
+  create(upload: NewUpload): Promise<UploadView>
+  /** Throws not_found. Completes what an earlier failure of the store left undone, in the background. */
+  get(id: string): Promise<UploadView>
+  /** Resolves with the new offset. One call at a time for an upload. Throws not_found, conflict, body_too_large, disk_full. */
+  append(id: string, offsetBytes: number, stream: Readable): Promise<number>
+  /**
+   * For a complete upload: checks the hash and, unless it belongs to a set, makes the model or dataset. Repeating it is
+   * harmless. Throws checksum_mismatch and what the commit of an upload throws; the same error again later.
+   */
+  finish(id: string): Promise<UploadView>
+  /** Makes one model of complete uploads of one set, the main file first. On failure all of them stay. */
+  commitSet(ids: readonly string[]): Promise<{ view: ModelView; created: boolean }>
+  /** Throws not_found. What was made of it stays. */
+  remove(id: string): Promise<void>
 }
 
 export interface PlanRequest {
@@ -253,6 +307,7 @@ export interface ServiceOptions {
 export interface Service {
   models: ModelService
   datasets: DatasetService
+  uploads: UploadService
   plans: { create(request: PlanRequest): Promise<PlanDocument> }
   jobs: JobService
   health(): Promise<Health>

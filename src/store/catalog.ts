@@ -1,9 +1,10 @@
-// The catalogue: one row per model, dataset, job, artifact and validation. An interface, so that a shared database can stand
+// The catalogue: one row per model, dataset, upload, job, artifact and validation. An interface, so that a shared database can stand
 // behind it later: every call is asynchronous, every rule that needs two rows is one call, and no call assumes that this is
 // the only process. Contents of files are elsewhere (blob-store.ts, model-store.ts); a row is what makes them visible.
 
 import type { ErrorObject } from '../errors.ts'
 import type { ModelSummary } from '../tensor/model.ts'
+import type { UploadCatalog } from './upload-catalog.ts'
 
 export interface FileRecord {
   name: string
@@ -117,7 +118,7 @@ export type EnqueueResult =
 
 export type DeleteResult = { kind: 'deleted' | 'missing' } | { kind: 'in_use'; jobId: string }
 
-export interface Catalog {
+export interface Catalog extends UploadCatalog {
   /** false: a row with this id was there already and stays as it is. */
   addModel(model: ModelRecord): Promise<boolean>
   getModel(id: string): Promise<ModelRecord | null>

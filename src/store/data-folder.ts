@@ -1,11 +1,12 @@
 // The data folder of one server. Entry: openDataFolder. Layout:
 //   lock.sqlite                   held exclusively while a server lives; the system drops the lock when the process dies
 //   owner.json                    pid and start time of the last owner, for the message only
-//   catalog.sqlite (-wal, -shm)   every row: models, datasets, jobs, artifacts, validations, idempotency keys
+//   catalog.sqlite (-wal, -shm)   every row: models, datasets, uploads, jobs, artifacts, validations, idempotency keys
 //   models/<id>/files/<name>      uploaded files; models/<id>/tensors.ndjson the tensor table; models/<id>/histograms/ a cache
 //   datasets/<id>.npz             uploaded datasets
 //   blobs/<aa>/<sha256>           artifact files, compression results, validations, reports: named by their content
-//   temporary/                    uploads and job attempts; emptied when a server starts
+//   uploads/<id>                  bytes of resumable uploads, which go on after a restart; files without a row are removed at start
+//   temporary/                    other uploads and job attempts; emptied when a server starts
 //   shader-cache/                 the GPU driver's compiled shaders; may be deleted at any time
 
 import { randomBytes } from 'node:crypto'
@@ -22,6 +23,7 @@ export interface DataFolder {
   readonly models: string
   readonly datasets: string
   readonly blobs: string
+  readonly uploads: string
   readonly shaderCache: string
   /** Creates a private folder under temporary/; `label` names its purpose, such as `job-<id>-attempt-2`. */
   makeTemporary(label: string): Promise<string>
@@ -44,6 +46,7 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
     models: join(root, 'models'),
     datasets: join(root, 'datasets'),
     blobs: join(root, 'blobs'),
+    uploads: join(root, 'uploads'),
     shaderCache: join(root, 'shader-cache'),
   }
   await inStore(`creating the data folder ${root}`, () => makeFolder(root))
@@ -51,7 +54,8 @@ export async function openDataFolder(path: string): Promise<DataFolder> {
   try {
     await inStore(`preparing the data folder ${root}`, async () => {
       await fs.rm(temporary, { recursive: true, force: true })
-      for (const part of [folder.models, folder.datasets, folder.blobs, folder.shaderCache, temporary]) {
+      const { models, datasets, blobs, uploads, shaderCache } = folder
+      for (const part of [models, datasets, blobs, uploads, shaderCache, temporary]) {
         await fs.mkdir(part, { recursive: true })
       }
     })

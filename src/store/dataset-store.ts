@@ -8,11 +8,11 @@ import type { DataFolder } from './data-folder.ts'
 import { publish } from './durable-files.ts'
 import { inStore } from './file-errors.ts'
 import { createKeyedLock } from './keyed-lock.ts'
-import type { StagedUpload } from './upload.ts'
+import type { StagedFiles } from './upload.ts'
 
 export interface DatasetStore {
   /** Publishes the one staged file. */
-  publish(upload: StagedUpload, arrays: DatasetRecord['arrays']): Promise<{ record: DatasetRecord; created: boolean }>
+  publish(upload: StagedFiles, arrays: DatasetRecord['arrays']): Promise<{ record: DatasetRecord; created: boolean }>
   /** Throws not_found. */
   get(id: string): Promise<DatasetRecord>
   /** Throws store_failed when the file vanished. */

@@ -14,12 +14,12 @@ import type { DataFolder } from './data-folder.ts'
 import { publish, syncTree } from './durable-files.ts'
 import { inStore } from './file-errors.ts'
 import { createKeyedLock } from './keyed-lock.ts'
-import type { StagedUpload } from './upload.ts'
+import type { StagedFiles } from './upload.ts'
 
 export interface ModelStore {
   /** Publishes staged files with their description. created: false when the same content is there already. */
   publish(
-    upload: StagedUpload,
+    upload: StagedFiles,
     about: Pick<ModelRecord, 'summary' | 'tensorCount' | 'parameterCount'>,
     tensors: readonly object[],
   ): Promise<{ record: ModelRecord; created: boolean }>

@@ -17,6 +17,7 @@ import type {
 } from './catalog.ts'
 import { storeError } from './file-errors.ts'
 import { MIGRATIONS } from './sqlite-schema.ts'
+import { sqliteUploads } from './sqlite-uploads.ts'
 
 type Row = Record<string, SQLInputValue>
 
@@ -300,6 +301,8 @@ function createCatalog(db: DatabaseSync): Catalog {
       call('adding a validation', () => {
         run('INSERT OR REPLACE INTO validations VALUES (?, ?, ?, ?)', key, artifactKey, resultSha256, createdAt)
       }),
+
+    ...sqliteUploads({ get, all, run, call, transaction: (work) => transaction(db, work) }),
 
     modelIds: () =>
       call('listing model ids', () => new Set(all('SELECT id FROM models').map((row) => String(row['id'])))),

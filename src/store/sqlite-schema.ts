@@ -80,4 +80,27 @@ export const MIGRATIONS: readonly string[] = [
   DROP TABLE idempotency_keys;
   ALTER TABLE owned_idempotency_keys RENAME TO idempotency_keys;
   `,
+  // 3: resumable uploads; submitted_by is the name of the API key that began one.
+  `
+  CREATE TABLE uploads (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('model', 'dataset')),
+    file_name TEXT NOT NULL,
+    set_name TEXT,
+    size_bytes INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    expected_sha256 TEXT,
+    sha256 TEXT,
+    state TEXT NOT NULL CHECK (state IN ('receiving', 'stored', 'finished', 'refused')),
+    result_id TEXT,
+    error TEXT,
+    metadata TEXT NOT NULL,
+    submitted_by TEXT,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX uploads_open ON uploads (set_name) WHERE state IN ('receiving', 'stored');
+  CREATE INDEX uploads_by_expiry ON uploads (expires_at);
+  `,
 ]

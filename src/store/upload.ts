@@ -9,6 +9,7 @@ import { AppError } from '../errors.ts'
 import type { FileRecord } from './catalog.ts'
 import type { DataFolder } from './data-folder.ts'
 import { inStore, storeError } from './file-errors.ts'
+import { receiveBytes } from './receive-bytes.ts'
 
 export interface UploadLimits {
   maxUploadBytes: number
@@ -18,22 +19,22 @@ export interface UploadLimits {
   minFreeBytes: number
 }
 
-/** Bytes gathered before a write: large enough that disks stream, small enough that parallel uploads stay cheap. */
-const WRITE_BYTES = 1024 * 1024
-/** How often free space is asked for while bytes arrive. */
-const FREE_CHECK_BYTES = 64 * 1024 * 1024
 /** The longest component that common file systems take, and a bound for the whole path. */
 const MAX_NAME_BYTES = 255
 const MAX_PATH_BYTES = 1024
 
-export interface StagedUpload {
+/** Files that are whole and hashed, and wait for being published. */
+export interface StagedFiles {
   /** Private folder that holds the files under their names. */
   readonly folder: string
   /** In order of arrival. */
   readonly files: FileRecord[]
-  addFile(name: string, stream: Readable, declaredBytes: number | null): Promise<FileRecord>
   /** Removes the folder; safe to call at any time and more than once. */
   discard(): Promise<void>
+}
+
+export interface StagedUpload extends StagedFiles {
+  addFile(name: string, stream: Readable, declaredBytes: number | null): Promise<FileRecord>
 }
 
 /**
@@ -94,40 +95,19 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
     await fs.mkdir(dirname(path), { recursive: true })
     const handle = await fs.open(path, 'wx')
     let sizeBytes = 0
-    let uncheckedBytes = 0
-    let batch: Buffer[] = []
-    let batchBytes = 0
-    let writing: Promise<unknown> = Promise.resolve()
-    /** Hashing and receiving go on while the previous batch is written. */
-    async function flush(): Promise<void> {
-      await writing
-      const full = batch
-      batch = []
-      batchBytes = 0
-      writing = writeAll(handle, full)
-      writing.catch(() => {}) // seen by the next await of `writing`
-    }
     try {
-      for await (const piece of stream) {
-        const chunk = piece as Buffer
-        sizeBytes += chunk.byteLength
-        totalBytes += chunk.byteLength
-        if (totalBytes > limits.maxUploadBytes) refuseTooLarge(totalBytes)
-        hash.update(chunk)
-        batch.push(chunk)
-        batchBytes += chunk.byteLength
-        uncheckedBytes += chunk.byteLength
-        if (batchBytes >= WRITE_BYTES) await flush()
-        if (uncheckedBytes >= FREE_CHECK_BYTES) {
-          uncheckedBytes = 0
-          await data.requireFree(0, limits.minFreeBytes)
-        }
-      }
-      await flush()
-      await writing
+      sizeBytes = await receiveBytes(stream, {
+        handle,
+        offsetBytes: 0,
+        hash,
+        take(chunkBytes) {
+          totalBytes += chunkBytes
+          if (totalBytes > limits.maxUploadBytes) refuseTooLarge(totalBytes)
+        },
+        checkpoint: () => data.requireFree(0, limits.minFreeBytes),
+      })
       await handle.sync()
     } finally {
-      await writing.catch(() => {})
       await handle.close()
     }
     return { sizeBytes, sha256: hash.digest('hex') }
@@ -186,31 +166,12 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
   }
 }
 
-async function writeAll(handle: fs.FileHandle, chunks: Buffer[]): Promise<void> {
-  if (chunks.length === 0) return
-  let rest = chunks
-  for (;;) {
-    const { bytesWritten } = await handle.writev(rest)
-    let skip = bytesWritten
-    const left: Buffer[] = []
-    for (const chunk of rest) {
-      if (skip >= chunk.byteLength) skip -= chunk.byteLength
-      else {
-        left.push(chunk.subarray(skip))
-        skip = 0
-      }
-    }
-    if (left.length === 0) return
-    rest = left
-  }
-}
-
 function givenUp(): AppError {
   return new AppError('request_invalid', 'The upload was given up before it was complete; nothing was stored.')
 }
 
 /** A stream that ended early is the client's doing, not the store's. */
-function clientGone(error: unknown): AppError | null {
+export function clientGone(error: unknown): AppError | null {
   const code = (error as NodeJS.ErrnoException | null)?.code
   if (code !== 'ERR_STREAM_PREMATURE_CLOSE' && code !== 'ECONNRESET' && code !== 'ABORT_ERR') return null
   return new AppError(

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ArtifactRecord, Catalog, JobOutcome, ModelRecord, NewJob } from '../../src/store/catalog.ts'
+import { uploadCatalogContract } from './upload-catalog-contract.ts'
 
 const SUMMARY = {
   format: 'onnx',
@@ -318,4 +319,6 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     assert.equal((await catalog.getValidation('v'))?.resultSha256, 'validation')
     assert.equal(await catalog.getValidation('w'), null)
   })
+
+  uploadCatalogContract(contract)
 }

@@ -260,6 +260,17 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
         datasets.delete(id)
       },
     },
+    // Tests of resumable uploads run on a real service (upload-app.ts).
+    uploads: {
+      expiryMs: 86_400_000,
+      maxBytes: limits.uploadBytes,
+      create: async () => Promise.reject(new Error('the fake service takes no resumable uploads')),
+      get: async (id) => Promise.reject(new AppError('not_found', `There is no upload "${id}".`)),
+      append: async () => Promise.reject(new Error('the fake service takes no resumable uploads')),
+      finish: async () => Promise.reject(new Error('the fake service takes no resumable uploads')),
+      commitSet: async () => Promise.reject(new AppError('not_found', 'There is no such upload.')),
+      remove: async (id) => Promise.reject(new AppError('not_found', `There is no upload "${id}".`)),
+    },
     plans: {
       async create({ modelId, recipe }) {
         find(models, modelId, 'model')

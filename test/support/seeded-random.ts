@@ -10,3 +10,11 @@ export function seededRandom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
+
+/** Bytes that look random, the same for the same seed. */
+export function seededBytes(length: number, seed: number): Buffer {
+  const random = seededRandom(seed)
+  const words = new Uint32Array(Math.ceil(length / 4))
+  for (let index = 0; index < words.length; index++) words[index] = random() * 2 ** 32
+  return Buffer.from(words.buffer, 0, length)
+}

@@ -1,0 +1,70 @@
+// The part of the catalogue that knows resumable uploads: one row each, from the creation to the expiry. A row says how many
+// bytes are acknowledged, so that what a crash left behind them does not count. Types only; sqlite-uploads.ts implements it.
+
+import type { ErrorObject } from '../errors.ts'
+
+/**
+ * receiving: bytes are missing, or their hash was not checked yet. stored: all there and checked; a file of a set waits for
+ * the others. finished: a model or dataset was made of it. refused: it cannot become one, and its bytes are gone.
+ */
+export type UploadState = 'receiving' | 'stored' | 'finished' | 'refused'
+export type UploadKind = 'model' | 'dataset'
+
+export interface UploadRecord {
+  id: string
+  kind: UploadKind
+  fileName: string
+  /** Name that the files of one model share; null: the file is a whole model or dataset. */
+  setName: string | null
+  sizeBytes: number
+  /** Acknowledged and durable. */
+  storedBytes: number
+  /** What the client says that the content hashes to. */
+  expectedSha256: string | null
+  /** Counted here, once every byte is there. */
+  sha256: string | null
+  state: UploadState
+  /** Id of the model or dataset that was made of it. */
+  resultId: string | null
+  error: ErrorObject | null
+  /** Upload-Metadata as the client sent it, to be shown again. */
+  metadata: Record<string, string | null>
+  /** Name of the API key that began it; null: the server has no keys. */
+  submittedBy: string | null
+  createdAt: string
+  expiresAt: string
+}
+
+export interface UploadRules {
+  /** Rows in state receiving or stored. */
+  maxOpen: number
+  /** Of the files of one set together. */
+  maxSetBytes: number
+  maxSetFiles: number
+}
+
+export type AddUploadResult =
+  | { kind: 'added' }
+  | { kind: 'too_many'; open: number }
+  | { kind: 'set_too_large'; sizeBytes: number }
+  | { kind: 'set_too_long'; files: number }
+  | { kind: 'name_taken'; uploadId: string }
+
+export type UploadChange = Partial<
+  Pick<UploadRecord, 'storedBytes' | 'sha256' | 'state' | 'resultId' | 'error' | 'expiresAt'>
+>
+
+export interface UploadCatalog {
+  /** One transaction: the rules are judged against the rows that are there. */
+  addUpload(upload: UploadRecord, rules: UploadRules): Promise<AddUploadResult>
+  getUpload(id: string): Promise<UploadRecord | null>
+  /** null: no such row. */
+  changeUpload(id: string, change: UploadChange): Promise<UploadRecord | null>
+  deleteUpload(id: string): Promise<boolean>
+  /** Of one state, or of all; oldest first. */
+  listUploads(state: UploadState | null): Promise<UploadRecord[]>
+  /** Rows whose time is over at `now`. */
+  expiredUploads(now: string): Promise<UploadRecord[]>
+  /** Bytes that open uploads have on disk, and bytes that they still announce. */
+  openUploadBytes(): Promise<{ storedBytes: number; missingBytes: number }>
+}
