@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { openModel } from '../../src/formats/index.ts'
-import { describeModel } from '../../src/jobs/inspect.ts'
+import { describeModel } from '../../src/jobs/describe-model.ts'
 import { planJob } from '../../src/jobs/plan-job.ts'
 import { PRESETS } from '../../src/jobs/presets.ts'
 import { resolveRecipe } from '../../src/jobs/recipe.ts'

@@ -2,7 +2,7 @@
 
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { createInspectChild, type InspectChild } from '../jobs/worker-pool.ts'
+import { createInspectChild, type InspectChild, type ModelDescriber } from '../jobs/worker-pool.ts'
 import { type GatheredModel, gatherModel } from './model-files.ts'
 
 /** Compiled shaders, kept between runs: XDG_CACHE_HOME or ~/.cache. */
@@ -22,6 +22,10 @@ export async function withInspectChild<T>(work: (inspect: InspectChild) => Promi
 }
 
 /** The files of the MODEL argument, with what the main file names gathered through the child. */
-export function gatherThrough(inspect: InspectChild, argument: string, signal: AbortSignal): Promise<GatheredModel> {
-  return gatherModel(argument, (main) => inspect.companions(main, { signal }))
+export function gatherThrough(
+  describer: ModelDescriber,
+  argument: string,
+  signal: AbortSignal,
+): Promise<GatheredModel> {
+  return gatherModel(argument, (main) => describer.companions(main, { signal }))
 }

@@ -1,21 +1,11 @@
-// tensorpress compress: one job without a server. The GPU worker starts while the inspect child reads the model; the artifact
-// is made in a private folder beside its target and moved there when validation and requirement have passed.
+// tensorpress compress: one job without a server. The GPU worker is started before anything else is loaded: its start is what
+// a short run waits for. The work itself is in src/cli/compress-file.ts.
 
-import { randomUUID } from 'node:crypto'
-import { AppError } from '../errors.ts'
 import { PRESETS } from '../jobs/presets.ts'
-import { defaultValidationSettings, type JobResult, runJob } from '../jobs/run-job.ts'
-import { createGpuWorker } from '../jobs/worker-pool.ts'
-import { parseRequirements, type Requirement } from '../validate/requirement.ts'
-import { gatherThrough, shaderCacheFolder, withInspectChild } from './children.ts'
-import { type Command, type CommandLine, usage } from './command.ts'
-import { datasetFile } from './dataset-file.ts'
+import { createDescribingWorker } from '../jobs/worker-pool.ts'
+import { shaderCacheFolder } from './children.ts'
+import type { Command, CommandLine } from './command.ts'
 import { interruptible } from './interrupt.ts'
-import { openOutput, outputTarget, refuseInput } from './output-files.ts'
-import { progressDisplay } from './progress-display.ts'
-import { recipeOf } from './recipe-argument.ts'
-import { checkReportOption, writeReport } from './report-file.ts'
-import { summaryLines } from './report-text.ts'
 import {
   DATASET_OPTION,
   DEVICE_OPTION,
@@ -55,94 +45,16 @@ export const command: Command = {
     },
     { line: 'tensorpress compress llama/ -r int4 -o llama-int4/', meaning: 'a sharded checkpoint' },
   ],
-  async run(args: CommandLine) {
-    const { recipe, output: recipeOutput, require: recipeRequire } = await recipeOf(command, args)
-    const requirements = [...parseRequirements(recipeRequire), ...args.texts('require').flatMap(parseRequirements)]
-    const validate = !args.given('no-validate')
-    checkCombination(args, requirements)
-    const force = args.given('force')
-    const report = await checkReportOption(command, args.text('report'), force)
-
+  run(args: CommandLine) {
     return interruptible(async (signal) => {
-      const worker = createGpuWorker(args.text('device') ?? 'auto', { shaderCache: shaderCacheFolder() })
-      const started = worker.start()
-      started.catch(() => {}) // the same error meets the first request
-      const display = progressDisplay(process.stderr, { quiet: args.given('json') })
+      const worker = createDescribingWorker(args.text('device') ?? 'auto', { shaderCache: shaderCacheFolder() })
+      worker.start().catch(() => {}) // the same error meets the first request
       try {
-        const dataset = await datasetFile(args.text('dataset'))
-        const { model, summary } = await withInspectChild(async (inspect) => {
-          const gathered = await gatherThrough(inspect, args.positionals[0]!, signal)
-          if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
-          const { summary } = await inspect.describe(gathered.files, { signal })
-          if (dataset !== null) await inspect.matchDataset(dataset.path, summary, { signal })
-          return { model: gathered, summary }
-        })
-        const target = await outputTarget(model, recipe.name, args.text('output'))
-        await refuseInput(target, model)
-        const output = await openOutput(target, force)
-        try {
-          const result = await runJob(
-            {
-              jobId: randomUUID(),
-              attempt: 1,
-              model: { id: null, files: model.files.map((file) => ({ ...file, sha256: null })), summary },
-              dataset,
-              recipe,
-              output: { externalData: 'auto', shardBytes: null, ...recipeOutput, fileName: target.fileName },
-              requirements,
-              validate,
-              settings: defaultValidationSettings(),
-              memoryLimitBytes: null,
-              workDir: output.temporaryFolder,
-            },
-            { compress: worker.compress, validate: loadedValidation, store: null },
-            { signal, onProgress: display.show },
-          )
-          display.end()
-          const written = result.requirementMet === false ? [] : await publish(output, result, target.fileName)
-          await writeReport(report, result.report)
-          return conclude(args, result, written)
-        } finally {
-          await output.discard()
-        }
+        const { compressFile } = await import('./compress-file.ts')
+        return await compressFile(command, args, worker, signal)
       } finally {
-        display.end()
         await worker.close()
       }
     })
   },
-}
-
-/** Validation is loaded only when it is wanted. */
-const loadedValidation: Parameters<typeof runJob>[1]['validate'] = async (spec, options) => {
-  const { validateArtifact } = await import('../validate/validate-artifact.ts')
-  return validateArtifact(spec, options)
-}
-
-function checkCombination(args: CommandLine, requirements: Requirement[]): void {
-  if (!args.given('no-validate')) return
-  if (args.given('dataset')) throw usage(command, '--dataset has no use with --no-validate')
-  const accuracy = requirements.find(({ metric, maxLatencyRatio }) => metric ?? maxLatencyRatio)
-  if (accuracy) {
-    throw usage(command, `the requirement on ${accuracy.metric ?? 'latency'} cannot be judged with --no-validate`)
-  }
-}
-
-/** Companions first: whoever sees the main file finds the others there. */
-async function publish(
-  output: Awaited<ReturnType<typeof openOutput>>,
-  result: JobResult,
-  mainName: string,
-): Promise<string[]> {
-  const names = result.report.artifact.files.map(({ name }) => name)
-  const others = names.filter((name) => name !== mainName)
-  return output.publish(result.artifactDir, names.length === others.length ? others : [...others, mainName])
-}
-
-function conclude(args: CommandLine, result: JobResult, written: string[]): number {
-  const { report } = result
-  if (args.given('json')) process.stdout.write(`${JSON.stringify({ written, report })}\n`)
-  else process.stdout.write(`${summaryLines(report, written).join('\n')}\n`)
-  if (result.requirementMet !== false) return 0
-  throw new AppError('requirement_not_met', `${report.verdict.sentence} Nothing was written.`, {})
 }

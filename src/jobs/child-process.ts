@@ -43,6 +43,8 @@ export interface StartOptions {
   log: ServiceLog
   /** Gives the start up. */
   signal?: AbortSignal
+  /** Hears of the process as soon as it exists: what it is asked before it is ready waits in its channel. */
+  onSpawned?: (child: Pick<Child, 'request'>) => void
 }
 
 type Ready = Extract<ChildReply, { type: 'ready' }>
@@ -52,7 +54,11 @@ export type RequestBody = WithoutId<Exclude<ChildRequest, { type: 'cancel' }>>
 export interface RequestOptions {
   signal?: AbortSignal | undefined
   onProgress?: ((progress: Progress) => void) | undefined
+  /** Stricter limits of the child while this request is open. */
+  limits?: Partial<RequestLimits> | undefined
 }
+
+export type RequestLimits = Pick<ChildLimits, 'silenceMs' | 'memoryBytes'>
 
 export interface Child {
   readonly pid: number
@@ -70,6 +76,7 @@ interface Pending {
   resolve(result: unknown): void
   reject(error: AppError): void
   onProgress: ((progress: Progress) => void) | undefined
+  limits: Partial<RequestLimits> | undefined
 }
 
 /** The file of a child's entry beside this one: .ts in the source tree, .js in the build. */
@@ -136,7 +143,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
     if (exited) return
     exited = true
     clearInterval(watch)
-    const error = deathError(name, cause, how, stderr(), limits)
+    const error = deathError(name, cause, how, stderr(), strictest(limits, pending.values()))
     started.reject(error)
     for (const request of pending.values()) request.reject(error)
     pending.clear()
@@ -150,19 +157,21 @@ export async function startChild(options: StartOptions): Promise<Child> {
 
   const watch = setInterval(() => {
     rssBytes = residentBytes(child.pid) ?? rssBytes
-    if (limits.memoryBytes !== null && rssBytes > limits.memoryBytes) kill('memory')
+    const { memoryBytes, silenceMs, stallMs } = strictest(limits, pending.values())
+    if (memoryBytes !== null && rssBytes > memoryBytes) kill('memory')
     if (pending.size === 0) return
     const now = Date.now()
-    if (now - lastHeard > limits.silenceMs || now - lastMoved > limits.stallMs) kill('timeout')
+    if (now - lastHeard > silenceMs || now - lastMoved > stallMs) kill('timeout')
   }, MEMORY_CHECK_MS)
   watch.unref()
 
-  async function request(body: RequestBody, { signal, onProgress }: RequestOptions = {}): Promise<unknown> {
+  async function request(body: RequestBody, options: RequestOptions = {}): Promise<unknown> {
+    const { signal, onProgress } = options
     if (signal?.aborted) throw AppError.from(signal.reason)
     if (exited) throw deathError(name, cause, 'it had ended before the request', stderr(), limits)
     const id = nextId++
     const answer = Promise.withResolvers<unknown>()
-    pending.set(id, { resolve: answer.resolve, reject: answer.reject, onProgress })
+    pending.set(id, { resolve: answer.resolve, reject: answer.reject, onProgress, limits: options.limits })
     if (pending.size === 1) {
       lastHeard = Date.now()
       lastMoved = lastHeard
@@ -184,6 +193,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
     }
   }
 
+  options.onSpawned?.({ request })
   const startTimer = setTimeout(() => kill('timeout'), limits.startMs)
   const onGivenUp = () => kill('closed')
   options.signal?.addEventListener('abort', onGivenUp, { once: true })
@@ -198,6 +208,16 @@ export async function startChild(options: StartOptions): Promise<Child> {
     clearTimeout(startTimer)
     options.signal?.removeEventListener('abort', onGivenUp)
   }
+}
+
+/** The limits of the child with those of its open requests, the smaller of each. */
+function strictest(limits: ChildLimits, requests: Iterable<Pending>): ChildLimits {
+  let { silenceMs, memoryBytes } = limits
+  for (const { limits: own } of requests) {
+    silenceMs = Math.min(silenceMs, own?.silenceMs ?? silenceMs)
+    memoryBytes = Math.min(memoryBytes ?? Infinity, own?.memoryBytes ?? Infinity)
+  }
+  return { ...limits, silenceMs, memoryBytes: memoryBytes === Infinity ? null : memoryBytes }
 }
 
 function send(child: ChildProcess, message: ChildRequest): void {

@@ -34,8 +34,6 @@ export function send(reply: ChildReply): void {
  * ready; messages that arrived earlier wait in the channel.
  */
 export function serveChild(handler: RequestHandler, close: () => Promise<void>): void {
-  // The parent may end this process with a signal, and Node writes its compile cache only at an orderly exit.
-  setImmediate(flushCompileCache)
   const waiting: Entry[] = []
   let running: Entry | null = null
 
@@ -46,6 +44,7 @@ export function serveChild(handler: RequestHandler, close: () => Promise<void>):
       running = entry
       await answer(entry, handler)
       running = null
+      keepCompiledCode(entry.request.type)
     }
   }
 
@@ -74,6 +73,18 @@ export function serveChild(handler: RequestHandler, close: () => Promise<void>):
     setTimeout(() => process.exit(0), 1000).unref()
     void close().finally(() => process.exit(0))
   })
+}
+
+const kept = new Set<string>()
+
+/**
+ * The parent ends this process with a signal, and Node writes its compile cache only at an orderly exit: so it is written here
+ * after the first request of each type, which has loaded what such requests need.
+ */
+function keepCompiledCode(type: WorkRequest['type']): void {
+  if (kept.has(type)) return
+  kept.add(type)
+  setImmediate(flushCompileCache)
 }
 
 async function answer(entry: Entry, handler: RequestHandler): Promise<void> {

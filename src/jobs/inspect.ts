@@ -2,43 +2,11 @@
 // Started with an IPC channel (src/jobs/protocol.ts); a hostile file can at worst end this process.
 
 import { AppError } from '../errors.ts'
-import { modelCompanions, openModel } from '../formats/index.ts'
-import { DTYPES, elementCount } from '../tensor/dtype.ts'
-import { dataLength, type ModelReader, type SourceFile } from '../tensor/model.ts'
 import { checkLabelRange, declaredClassCount, matchDataset, openDataset } from '../validate/dataset.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
+import { answerDescribing, withModel } from './describe-model.ts'
 import { planJob } from './plan-job.ts'
-import type { DatasetDescription, DatasetFit, ModelDescription, ModelValues } from './protocol.ts'
-
-/** The description of an opened model: summary, files and the tensor table. */
-export function describeModel(reader: ModelReader): ModelDescription {
-  const tensors = reader.tensors.map((tensor) => ({
-    name: tensor.name,
-    dtype: tensor.dtype,
-    shape: tensor.shape,
-    elements: elementCount(tensor.shape),
-    bytes: dataLength(tensor.data),
-    roles: tensor.roles,
-    uses: tensor.uses,
-    locked: tensor.locked,
-  }))
-  return {
-    summary: reader.summary,
-    files: reader.files.map(({ name, sizeBytes }) => ({ name, sizeBytes })),
-    tensorCount: tensors.length,
-    parameterCount: tensors.reduce((sum, row) => sum + (DTYPES[row.dtype].bits > 0 ? row.elements : 0), 0),
-    tensors,
-  }
-}
-
-async function withModel<T>(files: SourceFile[], use: (reader: ModelReader) => T): Promise<T> {
-  const reader = await openModel(files)
-  try {
-    return use(reader)
-  } finally {
-    await reader.close()
-  }
-}
+import type { DatasetDescription, DatasetFit, ModelValues } from './protocol.ts'
 
 /** The arrays of an .npz file; no array is read. */
 async function describeDataset(path: string): Promise<DatasetDescription> {
@@ -70,13 +38,12 @@ async function fitDataset(path: string, { inputs, outputs }: ModelValues): Promi
 const handle: RequestHandler = async (request) => {
   switch (request.type) {
     case 'describe':
-      return withModel(request.files, describeModel)
+    case 'companions':
+      return answerDescribing(request)
     case 'describe-dataset':
       return describeDataset(request.path)
     case 'match-dataset':
       return fitDataset(request.path, request.model)
-    case 'companions':
-      return modelCompanions(request.main)
     case 'plan':
       return withModel(request.files, (reader) => planJob(reader, request.recipe, request.output).document)
     default:

@@ -13,6 +13,7 @@ import {
   DEFAULT_CHILD_LIMITS,
   type DeathCause,
   type RequestBody,
+  type RequestLimits,
   type RequestOptions,
   startChild,
 } from './child-process.ts'
@@ -66,15 +67,22 @@ export interface GpuWorker extends PooledChild {
   histogram(files: SourceFile[], tensor: string, bins: number, options?: RequestOptions): Promise<HistogramResult>
 }
 
-export interface InspectChild extends PooledChild {
+/** Reads untrusted model files in a child. A file that ends the child is answered with format_invalid. */
+export interface ModelDescriber {
   describe(files: SourceFile[], options?: RequestOptions): Promise<ModelDescription>
+  companions(main: SourceFile, options?: RequestOptions): Promise<string[]>
+}
+
+/** A GPU worker for one job, which describes the model before it opens its device: one process instead of two. */
+export interface DescribingWorker extends GpuWorker, ModelDescriber {}
+
+export interface InspectChild extends PooledChild, ModelDescriber {
   plan(
     files: SourceFile[],
     recipe: ResolvedRecipe,
     output: OutputOptions,
     options?: RequestOptions,
   ): Promise<PlanDocument>
-  companions(main: SourceFile, options?: RequestOptions): Promise<string[]>
   describeDataset(path: string, options?: RequestOptions): Promise<DatasetDescription>
   /** Throws dataset_invalid when it does not fit the model's inputs, or its labels are seen not to fit the outputs. */
   matchDataset(path: string, model: ModelValues, options?: RequestOptions): Promise<DatasetFit>
@@ -88,10 +96,14 @@ const INSPECT_SILENCE_MS = 30_000
 /** The tensor table of the largest models takes some hundred MB; a reader that needs more has been led astray. */
 const INSPECT_MEMORY_BYTES = 2 * 1024 ** 3
 
+const INSPECT_LIMITS: RequestLimits = { silenceMs: INSPECT_SILENCE_MS, memoryBytes: INSPECT_MEMORY_BYTES }
+
 const SILENT_LOG: ServiceLog = { debug() {}, info() {}, warn() {}, error() {} }
 
 interface Keeper extends PooledChild {
   request(body: RequestBody, options?: RequestOptions): Promise<unknown>
+  /** To a child that may still be starting, if it answers this before it is ready. */
+  requestEarly(body: RequestBody, options?: RequestOptions): Promise<unknown>
 }
 
 /** Keeps one child alive: at most one at a time, started on demand, restarted after a death with a growing pause. */
@@ -99,6 +111,7 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
   const log = options.log ?? SILENT_LOG
   const limits = { ...DEFAULT_CHILD_LIMITS, ...options.limits }
   let current: Child | null = null
+  let spawned: Pick<Child, 'request'> | null = null
   let starting: Promise<Child> | null = null
   let failures = 0
   let restarts = 0
@@ -118,12 +131,24 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
     }
     try {
       const environment = { MESA_SHADER_CACHE_DIR: options.shaderCache }
-      const child = await startChild({ name, entry, args, environment, limits, log, signal: closing.signal })
+      const child = await startChild({
+        name,
+        entry,
+        args,
+        environment,
+        limits,
+        log,
+        signal: closing.signal,
+        onSpawned: (process) => {
+          spawned = process
+        },
+      })
       current = child
       log.info({ child: name, pid: child.pid, seconds: child.ready.startSeconds }, 'child is ready')
       void child.ended.then(({ cause, detail }) => onEnded(child, cause, detail))
       return child
     } catch (error) {
+      spawned = null
       failures++
       lastError = AppError.from(error).detail
       log.warn({ child: name, error: lastError, failures }, 'child did not start')
@@ -132,7 +157,10 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
   }
 
   function onEnded(child: Child, cause: DeathCause, detail: string): void {
-    if (current === child) current = null
+    if (current === child) {
+      current = null
+      spawned = null
+    }
     if (closing.signal.aborted) return
     if (cause !== 'closed') {
       failures++
@@ -174,6 +202,7 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
     restart(cause) {
       current?.kill(cause)
       current = null
+      spawned = null
     },
     async request(body, requestOptions) {
       const child = await ensure()
@@ -187,11 +216,21 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
           failures++
           lastError = failure.detail
           options.onDeath?.('device_lost')
-          if (current === child) current = null
+          if (current === child) {
+            current = null
+            spawned = null
+          }
           child.kill('closed')
         }
         throw failure
       }
+    },
+    requestEarly(body, requestOptions) {
+      const started = ensure()
+      started.catch(() => {}) // a device that does not open is nothing to this request
+      return spawned === null
+        ? started.then((child) => child.request(body, requestOptions))
+        : spawned.request(body, requestOptions)
     },
     async close() {
       closing.abort()
@@ -206,12 +245,24 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
 
 /** @param device 'auto', 'reference' or a part of an adapter name. */
 export function createGpuWorker(device: string, options: PoolOptions): GpuWorker {
-  const { request, ...keeper } = keepChild(
-    'GPU worker',
-    options.entry ?? childEntry('worker'),
-    ['--device', device],
-    options,
-  )
+  return gpuWorker(keepChild('GPU worker', options.entry ?? childEntry('worker'), ['--device', device], options))
+}
+
+/** The same for one job whose model is not known yet: it opens its device only once it has described one. */
+export function createDescribingWorker(device: string, options: PoolOptions): DescribingWorker {
+  const args = ['--device', device, '--describe-first']
+  const keeper = keepChild('GPU worker', options.entry ?? childEntry('worker'), args, options)
+  const ask = (body: RequestBody, requestOptions?: RequestOptions) =>
+    blaming('model', () => keeper.requestEarly(body, { ...requestOptions, limits: INSPECT_LIMITS }))
+  return {
+    ...gpuWorker(keeper),
+    describe: async (files, requestOptions) =>
+      (await ask({ type: 'describe', files }, requestOptions)) as ModelDescription,
+    companions: async (main, requestOptions) => (await ask({ type: 'companions', main }, requestOptions)) as string[],
+  }
+}
+
+function gpuWorker({ request, requestEarly: _, ...keeper }: Keeper): GpuWorker {
   return {
     ...keeper,
     compress: async (spec, requestOptions) =>
@@ -221,39 +272,43 @@ export function createGpuWorker(device: string, options: PoolOptions): GpuWorker
   }
 }
 
-/**
- * A file that crashes, hangs or bloats the child is answered with format_invalid: the next request finds a fresh child, and
- * the file is what was wrong.
- */
+/** What a file does to the child that reads it is the file's fault: a crash, hang or bloat becomes format_invalid. */
+async function blaming(what: 'model' | 'dataset', work: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await work()
+  } catch (error) {
+    const failure = AppError.from(error)
+    if (failure.code !== 'worker_crashed' && failure.code !== 'worker_timeout') throw failure
+    throw new AppError(
+      what === 'dataset' ? 'dataset_invalid' : 'format_invalid',
+      `The ${what} could not be read: ${failure.detail} Nothing was stored. Check that the file is whole.`,
+      { cause: failure.context['cause'] },
+      failure,
+    )
+  }
+}
+
+/** Files that end the child are to blame; the next request finds a fresh one. */
 export function createInspectChild(options: PoolOptions): InspectChild {
-  const limits = { silenceMs: INSPECT_SILENCE_MS, memoryBytes: INSPECT_MEMORY_BYTES, ...options.limits }
-  const { request, ...keeper } = keepChild('inspect', options.entry ?? childEntry('inspect'), [], {
+  const limits = { ...INSPECT_LIMITS, ...options.limits }
+  const {
+    request,
+    requestEarly: _,
+    ...keeper
+  } = keepChild('inspect', options.entry ?? childEntry('inspect'), [], {
     ...options,
     limits,
   })
   let tail: Promise<unknown> = Promise.resolve()
 
   /** One at a time, so that a death is blamed on the file that caused it. */
-  function inspect(what: string, body: RequestBody, requestOptions?: RequestOptions): Promise<unknown> {
-    const turn = tail.then(() => ask(what, body, requestOptions))
+  function inspect(what: 'model' | 'dataset', body: RequestBody, requestOptions?: RequestOptions): Promise<unknown> {
+    const turn = tail.then(async () => {
+      await keeper.start()
+      return blaming(what, () => request(body, requestOptions))
+    })
     tail = turn.catch(() => {})
     return turn
-  }
-
-  async function ask(what: string, body: RequestBody, requestOptions?: RequestOptions): Promise<unknown> {
-    await keeper.start()
-    try {
-      return await request(body, requestOptions)
-    } catch (error) {
-      const failure = AppError.from(error)
-      if (failure.code !== 'worker_crashed' && failure.code !== 'worker_timeout') throw failure
-      throw new AppError(
-        what === 'dataset' ? 'dataset_invalid' : 'format_invalid',
-        `The ${what} could not be read: ${failure.detail} Nothing was stored. Check that the file is whole.`,
-        { cause: failure.context['cause'] },
-        failure,
-      )
-    }
   }
 
   return {

@@ -1,40 +1,65 @@
 // The GPU worker child: opens one device and answers histogram and compress requests (src/jobs/protocol.ts), one at a time.
 // Started with an IPC channel and `--device NAME` (or TENSORPRESS_DEVICE): auto, reference, or part of an adapter's name.
+// With `--describe-first` it describes a model before it opens its device, and is ready after that.
 // Its death costs the parent one attempt; it never outlives the parent.
 
 import { parseArgs } from 'node:util'
+import type { ComputeDevice } from '../compute/compute-device.ts'
 import { openDevice } from '../compute/open-device.ts'
 import { AppError } from '../errors.ts'
 import { tensorHistogram } from '../execute/tensor-histogram.ts'
 import { openModel } from '../formats/index.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { compressJob } from './compress-job.ts'
+import { answerDescribing } from './describe-model.ts'
 import type { HistogramResult } from './protocol.ts'
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { device: { type: 'string' } }, strict: false })
+  const { values } = parseArgs({
+    options: { device: { type: 'string' }, 'describe-first': { type: 'boolean', default: false } },
+    strict: false,
+  })
   const named = typeof values.device === 'string' ? values.device : process.env['TENSORPRESS_DEVICE']
-  const device = await openDevice(named ?? 'auto')
+  let opening: Promise<ComputeDevice> | null = null
+  const device = () => {
+    opening ??= open(named ?? 'auto')
+    return opening
+  }
 
   const handle: RequestHandler = async (request, { signal, progress }) => {
     switch (request.type) {
       case 'compress':
-        return compressJob(request.spec, device, { signal, progress })
+        return compressJob(request.spec, await device(), { signal, progress })
       case 'histogram': {
+        const opened = await device()
         const reader = await openModel(request.files)
         try {
-          const found = await tensorHistogram(reader, request.tensor, request.bins, device, signal)
-          return { tensor: request.tensor, ...found, device: device.info } satisfies HistogramResult
+          const found = await tensorHistogram(reader, request.tensor, request.bins, opened, signal)
+          return { tensor: request.tensor, ...found, device: opened.info } satisfies HistogramResult
         } finally {
           await reader.close()
         }
+      }
+      case 'companions':
+        return answerDescribing(request)
+      case 'describe': {
+        const described = await answerDescribing(request)
+        // Opening keeps this thread busy, so the answer goes first: the parent prepares the job meanwhile.
+        setImmediate(() => void device().catch(fail))
+        return described
       }
       default:
         throw new AppError('internal', `the GPU worker does not answer "${request.type}"`)
     }
   }
 
-  serveChild(handle, () => device.close())
+  // A server's worker is ready when its device is open; until then requests wait in the channel.
+  if (values['describe-first'] !== true) await device()
+  serveChild(handle, async () => (await opening)?.close())
+}
+
+async function open(name: string): Promise<ComputeDevice> {
+  const device = await openDevice(name)
   // A lost device takes all buffers with it; a fresh process is the clean way to a new one.
   void device.lost.then((reason) => {
     process.stderr.write(`device lost: ${reason}\n`)
@@ -47,15 +72,14 @@ async function main(): Promise<void> {
     startSeconds: process.uptime(),
     rssBytes: process.memoryUsage.rss(),
   })
+  return device
 }
 
-if (import.meta.main) {
-  try {
-    await main()
-  } catch (error) {
-    send({ id: 0, type: 'failed', error: AppError.from(error).toObject() })
-    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
-    // Leaves the message time to go out.
-    setTimeout(() => process.exit(1), 100)
-  }
+function fail(error: unknown): void {
+  send({ id: 0, type: 'failed', error: AppError.from(error).toObject() })
+  process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  // Leaves the message time to go out.
+  setTimeout(() => process.exit(1), 100)
 }
+
+if (import.meta.main) await main().catch(fail)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import type { ChildLimits } from '../../src/jobs/child-process.ts'
-import { createGpuWorker, createInspectChild } from '../../src/jobs/worker-pool.ts'
+import { createDescribingWorker, createGpuWorker, createInspectChild } from '../../src/jobs/worker-pool.ts'
 import { survivors } from '../support/crash-server.ts'
 import { FAKE_WORKER, tinyModel } from '../support/start-service.ts'
 import { tempFolder } from '../support/temp-folder.ts'
@@ -112,6 +112,42 @@ test('a killed worker comes back by itself', async (t) => {
   }
   assert.notEqual(worker.status().pid, pid)
   assert.deepEqual([worker.status().up, worker.status().restarts], [true, 1])
+})
+
+for (const [name, cause] of [
+  ['crash.bin', 'crashed'],
+  ['bloat.bin', 'memory'],
+] as const) {
+  const skip = cause === 'memory' && process.platform !== 'linux'
+  test(`a model that makes a describing worker end by ${name} is malformed, and the next one is read`, {
+    skip,
+  }, async (t) => {
+    const worker = createDescribingWorker('reference', { shaderCache: '/some/cache', entry: FRAGILE })
+    t.after(() => worker.close())
+    await assert.rejects(worker.describe(source(name)), (error) => {
+      assert.ok(error instanceof AppError)
+      assert.deepEqual([error.code, error.context['cause']], ['format_invalid', cause])
+      return true
+    })
+    assert.equal((await worker.describe(goodModel(t))).tensorCount, 1)
+  })
+}
+
+test('a describing worker reads the model before it opens its device, and one that does not open fails the job', async (t) => {
+  const worker = createDescribingWorker('no adapter has this name', { shaderCache: tempFolder(t) })
+  t.after(() => worker.close())
+  const files = goodModel(t)
+  assert.equal((await worker.describe(files)).tensorCount, 1)
+  const spec = {
+    jobId: 'j',
+    attempt: 1,
+    files,
+    recipe: { version: 1 as const, name: 'none', steps: [] },
+    output: { externalData: 'auto' as const, shardBytes: null, fileName: 'm.safetensors' },
+    outputDir: tempFolder(t),
+    measure: false,
+  }
+  await assert.rejects(worker.compress(spec), (error) => AppError.from(error).code === 'device_unavailable')
 })
 
 test('close ends the child, also while it starts, and refuses what comes after', async () => {

@@ -4,7 +4,7 @@
 import { AppError } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
 import { send, serveChild } from '../../src/jobs/child-server.ts'
-import { describeModel } from '../../src/jobs/inspect.ts'
+import { describeModel } from '../../src/jobs/describe-model.ts'
 
 if (process.env['FRAGILE_START'] === 'crash') process.abort()
 
