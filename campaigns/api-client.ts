@@ -50,7 +50,10 @@ export class ApiClient {
 
   /** A request whose body the caller writes. */
   open(method: string, path: string, headers: Record<string, string | number> = {}): ClientRequest {
-    return request(this.url + path, { method, agent: this.#agent, headers })
+    const sent = request(this.url + path, { method, agent: this.#agent, headers })
+    // Whoever waits for the answer hears of the first error; the connection may report a second one when nobody does.
+    sent.on('error', () => {})
+    return sent
   }
 
   async send(

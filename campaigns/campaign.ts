@@ -88,7 +88,7 @@ function combine(before: Figure, after: Figure): number {
 /** Writes the result of a run; returns the path. With `append` the portions of earlier runs on the same adapter are kept. */
 export function recordResult(
   campaign: string,
-  run: { command: string; seed: number; startedAt: Date; seconds: number },
+  run: { command: string; seed: number; startedAt: Date; seconds: number; commit: string },
   result: CampaignResult,
   append: boolean,
 ): string {
@@ -101,7 +101,7 @@ export function recordResult(
     startedAt: run.startedAt.toISOString(),
     seconds: Math.round(run.seconds),
     version: VERSION,
-    commit: commit(),
+    commit: run.commit,
     settings,
     figures,
     findings: findings.slice(0, MOST_FINDINGS),
@@ -121,7 +121,8 @@ export function recordResult(
   return path
 }
 
-function commit(): string {
+/** The commit of the tree; ask before a run, since the tree may change under it. */
+export function currentCommit(): string {
   const git = (...args: string[]) => execFileSync('git', args, { cwd: import.meta.dirname, encoding: 'utf8' }).trim()
   try {
     const changed = git('status', '--porcelain', '--', '.', '../src', '../shaders', ':!results') !== ''

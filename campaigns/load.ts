@@ -72,6 +72,9 @@ export function loadCampaign(options: CampaignOptions, settings: LoadSettings): 
 async function runLoad(owner: Owner, options: CampaignOptions, settings: LoadSettings): Promise<CampaignResult> {
   const dataDir = join(options.folder, 'data')
   mkdirSync(dataDir, { recursive: true })
+  // Before anything listens: making it keeps this process busy for longer than an idle connection is kept.
+  const path = join(options.folder, 'large.safetensors')
+  makeBenchModel('safetensors', settings.modelBytes, path, options.seed)
   const server = await startCampaignServer(owner, {
     dataDir,
     device: options.device,
@@ -90,8 +93,6 @@ async function runLoad(owner: Owner, options: CampaignOptions, settings: LoadSet
   phases.paths = ['/healthz', `/v1/models/${id}`, '/v1/models?limit=10', '/v1/jobs?limit=10']
 
   await phases.run('idle', () => sleep(settings.phaseSeconds * 1000))
-  const path = join(options.folder, 'large.safetensors')
-  makeBenchModel('safetensors', settings.modelBytes, path, options.seed)
   const large = await phases.run('while a large model arrives', () => upload(server, path))
   rmSync(path)
   await phases.run('while jobs run on the large model', () => runJobs(server, large, options))

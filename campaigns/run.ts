@@ -1,5 +1,5 @@
 // npm run campaign -- NAME [options]: runs a campaign in its long form and records the result in campaigns/results.
-//   load [--size 4GiB]   soak [--minutes 60]   fuzz [--cases 1000000] [--targets onnx,npz]
+//   load [--size 4GiB]   soak [--minutes 60]   crash [--rounds 200]   fuzz [--cases 1000000] [--targets onnx,npz]
 //   all: [--seed 1] [--device auto] [--dir FOLDER] [--short] [--append] [--no-record]
 // Exit status 1 when a goal is not met or something was found. docs/campaigns.md says what each does.
 
@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../scripts/make-bench-model.ts'
-import { type CampaignOptions, type CampaignResult, met, passed, recordResult } from './campaign.ts'
+import { type CampaignOptions, type CampaignResult, currentCommit, met, passed, recordResult } from './campaign.ts'
+import { crashCampaign, LONG_CRASH, SHORT_CRASH } from './crash.ts'
 import { fuzzCampaign, LONG_FUZZ, SHORT_FUZZ } from './fuzz.ts'
 import { LONG_LOAD, loadCampaign, SHORT_LOAD } from './load.ts'
 import { LONG_SOAK, SHORT_SOAK, soakCampaign } from './soak.ts'
@@ -26,12 +27,17 @@ const { values: given, positionals } = parseArgs({
     minutes: { type: 'string' },
     cases: { type: 'string' },
     targets: { type: 'string' },
+    rounds: { type: 'string' },
   },
 })
 
 type Run = (options: CampaignOptions) => Promise<CampaignResult>
 
 const CAMPAIGNS: Record<string, Run> = {
+  crash: (options) => {
+    const settings = given.short ? SHORT_CRASH : LONG_CRASH
+    return crashCampaign(options, { ...settings, ...(given.rounds ? { rounds: Number(given.rounds) } : {}) })
+  },
   load: (options) => {
     const settings = given.short ? SHORT_LOAD : LONG_LOAD
     return loadCampaign(options, { ...settings, ...(given.size ? { modelBytes: parseSize(given.size) } : {}) })
@@ -60,6 +66,7 @@ const folder = mkdtempSync(join(given.dir, 'tensorpress-campaign-'))
 const seed = Number(given.seed)
 const startedAt = new Date()
 const startMs = performance.now()
+const commit = currentCommit()
 const log = (text: string) => void process.stderr.write(`${text}\n`)
 try {
   const result = await run({ seed, folder, device: given.device, log })
@@ -78,7 +85,7 @@ try {
   for (const finding of result.findings) log(`FOUND ${finding}`)
   if (!given['no-record']) {
     const command = `npm run campaign -- ${process.argv.slice(2).join(' ')}`
-    const path = recordResult(name, { command, seed, startedAt, seconds }, result, given.append)
+    const path = recordResult(name, { command, seed, startedAt, seconds, commit }, result, given.append)
     log(`written: ${relative(process.cwd(), path)}`)
   }
   process.exitCode = passed(result) ? 0 : 1

@@ -100,7 +100,6 @@ export class SoakClient {
   async #leaveHalfWay({ name, bytes }: SeededModel): Promise<void> {
     const put = this.#api.open('PUT', `/v1/models/${name}`, { 'content-length': bytes.byteLength })
     const gone = receive(put).catch(() => null)
-    put.on('error', () => {})
     await new Promise((resolve) => put.write(bytes.subarray(0, bytes.byteLength >> 1), resolve))
     put.destroy()
     await gone
