@@ -95,8 +95,8 @@ export async function startChild(options: StartOptions): Promise<Child> {
   let nextId = 1
   let cause: DeathCause = 'crashed'
   let rssBytes = 0
-  let lastHeard = Date.now()
-  let lastMoved = Date.now()
+  let lastHeard = performance.now()
+  let lastMoved = performance.now()
   let lastProgress = ''
   const stderr = collectTail(child.stderr, name, log)
   collectTail(child.stdout, name, log)
@@ -112,7 +112,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
   started.promise.catch(() => {}) // also rejected after it was resolved and nobody looks any more
 
   child.on('message', (reply: ChildReply) => {
-    lastHeard = Date.now()
+    lastHeard = performance.now()
     if (reply.type === 'ready') {
       rssBytes = reply.rssBytes
       started.resolve(reply)
@@ -127,12 +127,12 @@ export async function startChild(options: StartOptions): Promise<Child> {
       rssBytes = reply.rssBytes
       const { stage, doneBytes, tensor } = reply.progress
       const moved = `${reply.id} ${stage} ${doneBytes} ${tensor}`
-      if (moved !== lastProgress) lastMoved = Date.now()
+      if (moved !== lastProgress) lastMoved = performance.now()
       lastProgress = moved
       request.onProgress?.(reply.progress)
       return
     }
-    lastMoved = Date.now()
+    lastMoved = performance.now()
     pending.delete(reply.id)
     if (reply.type === 'done') request.resolve(reply.result)
     else request.reject(AppError.fromObject(reply.error))
@@ -155,12 +155,18 @@ export async function startChild(options: StartOptions): Promise<Child> {
     else log.warn({ child: name, error: error.message }, 'message to a child failed')
   })
 
+  let lastWatch = performance.now()
   const watch = setInterval(() => {
+    const now = performance.now()
+    // Where this process itself stood still (SIGSTOP, a machine without air), the child was not silent: nobody listened.
+    const pausedMs = Math.max(0, now - lastWatch - MEMORY_CHECK_MS)
+    lastWatch = now
+    lastHeard += pausedMs
+    lastMoved += pausedMs
     rssBytes = residentBytes(child.pid) ?? rssBytes
     const { memoryBytes, silenceMs, stallMs } = strictest(limits, pending.values())
     if (memoryBytes !== null && rssBytes > memoryBytes) kill('memory')
     if (pending.size === 0) return
-    const now = Date.now()
     if (now - lastHeard > silenceMs || now - lastMoved > stallMs) kill('timeout')
   }, MEMORY_CHECK_MS)
   watch.unref()
@@ -173,7 +179,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
     const answer = Promise.withResolvers<unknown>()
     pending.set(id, { resolve: answer.resolve, reject: answer.reject, onProgress, limits: options.limits })
     if (pending.size === 1) {
-      lastHeard = Date.now()
+      lastHeard = performance.now()
       lastMoved = lastHeard
     }
     let killTimer: NodeJS.Timeout | undefined
@@ -199,7 +205,7 @@ export async function startChild(options: StartOptions): Promise<Child> {
   options.signal?.addEventListener('abort', onGivenUp, { once: true })
   try {
     const ready = await started.promise
-    lastMoved = Date.now()
+    lastMoved = performance.now()
     return { pid: child.pid!, ready, rssBytes: () => rssBytes, request, kill, ended: over.promise }
   } catch (error) {
     kill(cause)

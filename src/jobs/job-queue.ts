@@ -131,13 +131,13 @@ export function createJobQueue(options: QueueOptions): JobEngine {
     const timer = setInterval(tell, PROGRESS_MS)
     const clock = createStageClock(options.maxStageMs, (error) => abort.abort(error))
     clock.enter('opening')
-    let last = 0
+    let last = Number.NEGATIVE_INFINITY
     const onProgress = (progress: Progress) => {
       const newStage = progress.stage !== current.progress?.stage
       current.progress = progress
       clock.enter(progress.stage)
-      if (!newStage && Date.now() - last < PROGRESS_MS / 4) return
-      last = Date.now()
+      if (!newStage && performance.now() - last < PROGRESS_MS / 4) return
+      last = performance.now()
       timer.refresh()
       tell()
     }
