@@ -226,7 +226,11 @@ async function assemble(
     async health(): Promise<Health> {
       const gpu = worker.status()
       const store = await storeHealth(data, limits.minFreeBytes)
-      const counts = await catalog.countJobs()
+      const counts = await catalog.countJobs().catch((error: unknown) => {
+        store.writable = false
+        store.error ??= AppError.from(error).detail
+        return { queued: 0, running: 0 }
+      })
       return {
         ready: gpu.up && store.writable && store.freeBytes >= limits.minFreeBytes && !engine.draining,
         draining: engine.draining,

@@ -15,20 +15,24 @@ import type {
   PageRequest,
   ValidationRecord,
 } from './catalog.ts'
-import { storeError } from './file-errors.ts'
+import { RESTORE, storeError } from './file-errors.ts'
 import { MIGRATIONS } from './sqlite-schema.ts'
 import { sqliteUploads } from './sqlite-uploads.ts'
 
 type Row = Record<string, SQLInputValue>
 
-/** Opens or creates the catalogue file and migrates it forward. Throws store_failed when it was written by a newer version. */
+/**
+ * Opens or creates the catalogue file, checks it and migrates it forward. Throws store_failed when it is damaged or was written
+ * by a newer version.
+ */
 export function openSqliteCatalog(path: string): Catalog {
   try {
     const db = new DatabaseSync(path)
     try {
       db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+      refuseDamaged(db, path)
       migrate(db, path)
-      return createCatalog(db)
+      return createCatalog(db, path)
     } catch (error) {
       db.close()
       throw error
@@ -36,6 +40,15 @@ export function openSqliteCatalog(path: string): Catalog {
   } catch (error) {
     throw storeError(error, `opening the catalogue ${path}`)
   }
+}
+
+/** Reads every page (100 MB take about a second): what is damaged is met now, not by a client in some weeks. */
+function refuseDamaged(db: DatabaseSync, path: string): void {
+  const found = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+  if (found === 'ok') return
+  throw new AppError('store_failed', `${path} is damaged: ${String(found)}. ${RESTORE}`, {
+    systemCode: 'SQLITE_CORRUPT',
+  })
 }
 
 function migrate(db: DatabaseSync, path: string): void {
@@ -72,7 +85,7 @@ function transaction<T>(db: DatabaseSync, work: () => T): T {
   }
 }
 
-function createCatalog(db: DatabaseSync): Catalog {
+function createCatalog(db: DatabaseSync, path: string): Catalog {
   const prepared = new Map<string, StatementSync>()
   function statement(sql: string): StatementSync {
     const known = prepared.get(sql)
@@ -90,7 +103,7 @@ function createCatalog(db: DatabaseSync): Catalog {
     try {
       return work()
     } catch (error) {
-      throw storeError(error, doing)
+      throw storeError(error, `${doing} (${path})`)
     }
   }
 
@@ -225,7 +238,7 @@ function createCatalog(db: DatabaseSync): Catalog {
     claimJob: (now) =>
       call('taking a job', () => {
         const row = get(
-          `UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?)
+          `UPDATE jobs SET state = 'running', started_at = coalesce(started_at, max(created_at, ?))
            WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1) RETURNING *`,
           now,
         )
@@ -241,7 +254,7 @@ function createCatalog(db: DatabaseSync): Catalog {
       call('finishing a job', () => {
         const row = get(
           `UPDATE jobs SET state = ?, artifact_key = ?, artifact_reused = ?, requirement_met = ?, report_sha256 = ?,
-             error = ?, finished_at = ? WHERE id = ? AND state = 'running' RETURNING *`,
+             error = ?, finished_at = max(coalesce(started_at, created_at), ?) WHERE id = ? AND state = 'running' RETURNING *`,
           outcome.state,
           outcome.artifactKey,
           outcome.artifactReused ? 1 : 0,
@@ -257,7 +270,7 @@ function createCatalog(db: DatabaseSync): Catalog {
       call('cancelling a job', () =>
         transaction(db, () => {
           run(
-            `UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE id = ? AND state = 'queued'`,
+            `UPDATE jobs SET state = 'cancelled', finished_at = max(created_at, ?), error = ? WHERE id = ? AND state = 'queued'`,
             now,
             CANCELLED,
             id,
@@ -270,7 +283,8 @@ function createCatalog(db: DatabaseSync): Catalog {
       call('recovering jobs', () =>
         transaction(db, () => {
           const cancelled = run(
-            `UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE state = 'running' AND cancel_requested = 1`,
+            `UPDATE jobs SET state = 'cancelled', finished_at = max(coalesce(started_at, created_at), ?), error = ?
+             WHERE state = 'running' AND cancel_requested = 1`,
             now,
             CANCELLED,
           )
