@@ -21,7 +21,8 @@ const EXIT_GRACE_MS = 2000
 export async function serve(options: ServeOptions = {}): Promise<number> {
   const config = loadConfig(process.env, options)
   const { limits } = config
-  const log = createLog(config.logLevel)
+  const metrics = createMetrics(VERSION)
+  const log = createLog(config.logLevel, undefined, () => metrics.logFailuresTotal.inc())
   const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, log)
   refuseOpenBind(config, keys.required)
   const insecure = exposureOf(config, keys.required) === 'insecure'
@@ -31,7 +32,6 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       'INSECURE: no API keys; anybody who reaches this address can use and delete everything',
     )
   }
-  const metrics = createMetrics(VERSION)
   const stop = stopSignal()
   const service = await createService({
     dataDir: config.dataDir,

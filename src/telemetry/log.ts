@@ -5,8 +5,14 @@ import { type DestinationStream, type Logger, pino } from 'pino'
 
 export type Log = Logger
 
-/** For people on a terminal one plain line an event; for everything else JSON. `destination` is for tests. */
-export function createLog(level: string, destination?: DestinationStream): Log {
+/** Lines that a full disk or a reader that went away holds up are kept up to this size; what comes after them is lost. */
+const MOST_WAITING_BYTES = 1024 * 1024
+
+/**
+ * For people on a terminal one plain line an event; for everything else JSON. A line that cannot be written is no reason to stop
+ * serving: `onFailure` counts it. `destination` is for tests.
+ */
+export function createLog(level: string, destination?: DestinationStream, onFailure: () => void = () => {}): Log {
   return pino(
     {
       level,
@@ -14,8 +20,15 @@ export function createLog(level: string, destination?: DestinationStream): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    destination ?? (process.stdout.isTTY ? TERMINAL : pino.destination({ dest: 1, sync: true })),
+    destination ?? (process.stdout.isTTY ? TERMINAL : standardOutput(onFailure)),
   )
+}
+
+function standardOutput(onFailure: () => void): DestinationStream {
+  // Nobody else would hear of these errors, and an error that nobody hears of ends the process.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', onFailure)
+  const output = pino.destination({ dest: 1, sync: true, maxLength: MOST_WAITING_BYTES })
+  return output.on('error', onFailure)
 }
 
 /** For lines with `audit: true`, which are written at every level but `silent`. */

@@ -130,6 +130,11 @@ export const METRICS = {
     help: 'From the header lines to the last byte. route: the template; status 499: the client left.',
   },
   event_streams_open: { type: 'gauge', labels: [], help: 'Event streams being followed.' },
+  log_failures_total: {
+    type: 'counter',
+    labels: [],
+    help: 'Writes of log lines that failed: the disk is full, or whoever read them went away.',
+  },
   build_info: { type: 'gauge', labels: ['version', 'node'], help: 'Always 1; the labels name the versions.' },
 } as const satisfies Record<string, MetricRow>
 
