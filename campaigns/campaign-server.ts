@@ -2,13 +2,14 @@
 // that every process it ever started can be found again; its log goes to a file and is read for bugs. Entry:
 // startCampaignServer, stopServer.
 
-import { randomUUID } from 'node:crypto'
 import { appendFileSync } from 'node:fs'
 import { type Owner, startServer, type TestServer } from '../test/support/server-process.ts'
 import { ApiClient } from './api-client.ts'
 import { processesWith } from './process-figures.ts'
 
 const MARK = 'TENSORPRESS_CAMPAIGN'
+/** What the servers of this process were marked with. */
+const marks: string[] = []
 
 export interface CampaignServer extends TestServer {
   pid: number
@@ -32,7 +33,8 @@ export interface ServerSettings {
 /** Resolves once it is ready for jobs. */
 export async function startCampaignServer(owner: Owner, settings: ServerSettings): Promise<CampaignServer> {
   const { dataDir, device, logFile, env = {}, nodeOptions = [], maxSockets } = settings
-  const mark = randomUUID()
+  const mark = `${process.pid}-${marks.length}`
+  marks.push(mark)
   const bugs: string[] = []
   let rest = ''
   const server = await startServer(owner, dataDir, ['--device', device], {
@@ -67,6 +69,17 @@ export function isBug(line: string): boolean {
     return level === 'fatal' || (code === 'internal' && level !== 'debug')
   } catch {
     return true // half a line: the log was torn
+  }
+}
+
+/** For a campaign that is interrupted: ends every process that its servers started. */
+export function killCampaignServers(): void {
+  for (const { pid } of marks.flatMap((mark) => processesWith(MARK, mark))) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // it ended by itself meanwhile
+    }
   }
 }
 

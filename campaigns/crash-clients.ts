@@ -8,6 +8,8 @@ import type { CrashLedger } from './crash-ledger.ts'
 import { seededDataset, seededOnnx, seededSafetensors } from './seeded-models.ts'
 
 const RECIPES = ['int8', 'int4', 'fp16', 'prune-50+int8', 'deadzone-8']
+/** More jobs than this are not asked for: the queue would only grow, and the end would be a long wait. */
+const MOST_UNFINISHED = 12
 /** Refusals that a crash or another client explains; anything else is a finding. */
 const EXPECTED = new Set(['queue_full', 'too_many_uploads', 'shutting_down', 'conflict', 'not_found'])
 
@@ -73,7 +75,7 @@ async function upload(api: ApiClient, ledger: CrashLedger, random: () => number,
 
 async function startJob(api: ApiClient, ledger: CrashLedger, random: () => number, counter: Counter): Promise<void> {
   const model = choose(there(ledger), random)
-  if (model === undefined) return
+  if (model === undefined || ledger.unfinished().length >= MOST_UNFINISHED) return
   const recipe = RECIPES[Math.floor(random() * RECIPES.length)]!
   const key = `crash-${counter.next++}`
   const asked = { model, recipe }
@@ -103,10 +105,7 @@ async function deleteModel(api: ApiClient, ledger: CrashLedger, random: () => nu
 }
 
 async function cancelJob(api: ApiClient, ledger: CrashLedger, random: () => number): Promise<void> {
-  const id = choose(
-    [...ledger.jobs].filter(([, { final }]) => final === null).map(([job]) => job),
-    random,
-  )
+  const id = choose(ledger.unfinished(), random)
   if (id === undefined) return
   ledger.jobs.get(id)!.cancelAsked = true
   await api.json('DELETE', `/v1/jobs/${id}`)

@@ -40,8 +40,14 @@ export class CrashLedger {
     this.findings.push(text)
   }
 
-  /** Asks for a part of what is known, in a seeded order: after every restart. */
+  /** Jobs that nobody has seen end. */
+  unfinished(): string[] {
+    return [...this.jobs].filter(([, { final }]) => final === null).map(([id]) => id)
+  }
+
+  /** Asks for every unfinished job and for a seeded part of the rest: after every kill. */
   async auditSample(api: ApiClient, random: () => number, count: number): Promise<void> {
+    for (const id of this.unfinished()) await this.#auditJob(api, id, this.jobs.get(id)!)
     const pick = <T>(items: Iterable<T>) => [...items].filter((_, __, all) => random() < count / all.length)
     for (const [id, known] of pick(this.models)) await this.#auditModel(api, id, known)
     for (const [id, known] of pick(this.jobs)) await this.#auditJob(api, id, known)

@@ -9,6 +9,8 @@ import { seededOnnx, seededSafetensors } from './seeded-models.ts'
 
 /** A few seconds of work in front of the followed job, so that every follower is there when it starts. */
 const ROWS_BEFORE = 2 ** 18
+/** They come within this time, not in one instant. */
+const ARRIVAL_MS = 3000
 const STREAM_MS = 300_000
 
 export async function followJobs(
@@ -21,7 +23,10 @@ export async function followJobs(
   try {
     const before = await createJob(api, seededSafetensors(seed, ROWS_BEFORE), 'prune-50+int8')
     const followed = await createJob(api, seededOnnx(seed + 1, 4096), 'int8')
-    const followers = Array.from({ length: count }, () => follow(api, followed))
+    const followers = Array.from({ length: count }, async (_, index) => {
+      await sleep((ARRIVAL_MS * index) / count)
+      return follow(api, followed)
+    })
     const deadline = performance.now() + 60_000
     for (;;) {
       const open = (await readMetrics(api)).get('tensorpress_event_streams_open') ?? 0

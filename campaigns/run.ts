@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../scripts/make-bench-model.ts'
+import { STOP_STATUS } from '../src/stop-signal.ts'
 import { type CampaignOptions, type CampaignResult, currentCommit, met, passed, recordResult } from './campaign.ts'
+import { killCampaignServers } from './campaign-server.ts'
 import { crashCampaign, LONG_CRASH, SHORT_CRASH } from './crash.ts'
 import { fuzzCampaign, LONG_FUZZ, SHORT_FUZZ } from './fuzz.ts'
 import { LONG_LOAD, loadCampaign, SHORT_LOAD } from './load.ts'
@@ -67,6 +69,13 @@ const seed = Number(given.seed)
 const startedAt = new Date()
 const startMs = performance.now()
 const commit = currentCommit()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    killCampaignServers()
+    rmSync(folder, { recursive: true, force: true })
+    process.exit(STOP_STATUS[signal])
+  })
+}
 const log = (text: string) => void process.stderr.write(`${text}\n`)
 try {
   const result = await run({ seed, folder, device: given.device, log })

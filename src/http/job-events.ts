@@ -54,7 +54,7 @@ export function jobEventRoutes({ service, metrics }: HttpDeps, heartbeatMs = SSE
         const events = service.jobs.events(id, afterId ?? null, signal)
         if (isFinal(job.state) && afterId !== undefined) {
           const missed: JobEvent[] = []
-          for await (const event of events) if (event.id > afterId) missed.push(event)
+          for await (const event of events) missed.push(event)
           if (missed.length === 0) {
             response.status(204).end()
             return

@@ -60,6 +60,8 @@ export function createJobEvents(): JobEvents {
       try {
         const now = await current()
         const id = idOf(now)
+        // A number that lies ahead was given out before the clock was set back: it says nothing about what was seen.
+        if (seen > Math.max(lastId, id, Date.now())) seen = 0
         if (id > seen) {
           seen = id
           yield { id, type: 'state', job: now }

@@ -3,6 +3,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import type { ServiceLimits } from '../../src/jobs/service.ts'
 import type { Command } from './service-process.ts'
 
 type Body<T> = T extends unknown ? Omit<T, 'id'> : never
@@ -16,8 +17,14 @@ export interface ServiceProcess {
 }
 
 /** Resolves at once: the first answers come when the service is up. */
-export function startServiceProcess(dataDir: string): ServiceProcess & { ready: Promise<unknown> } {
-  const child = fork(join(import.meta.dirname, 'service-process.ts'), [dataDir], { execArgv: [], stdio: 'inherit' })
+export function startServiceProcess(
+  dataDir: string,
+  limits: Partial<ServiceLimits> = {},
+): ServiceProcess & { ready: Promise<unknown> } {
+  const child = fork(join(import.meta.dirname, 'service-process.ts'), [dataDir, JSON.stringify(limits)], {
+    execArgv: [],
+    stdio: 'inherit',
+  })
   const pending = new Map<number, PromiseWithResolvers<unknown>>()
   let nextId = 1
   const wait = (id: number) => {

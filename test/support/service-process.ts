@@ -1,21 +1,27 @@
 // A server process that tests may kill: the service with the fake GPU worker, driven over IPC. Child entry; arguments: data
-// folder. The parent's end is startServiceProcess in crash-server.ts.
+// folder, limits as JSON. The parent's end is startServiceProcess in crash-server.ts.
 
 import { Readable } from 'node:stream'
 import { createService } from '../../src/jobs/create-service.ts'
+import type { ServiceLimits } from '../../src/jobs/service.ts'
 import { FAKE_WORKER, fakeRecipe, NOTHING_CHANGED, tinyModel } from './start-service.ts'
 
 export type Command =
   | { id: number; op: 'upload'; seed: number }
   | { id: number; op: 'job'; modelId: string; recipe: string; key: string }
   | { id: number; op: 'cancel'; jobId: string }
+  | { id: number; op: 'wait'; jobId: string }
   | { id: number; op: 'children' }
 
 const service = await createService(
   {
     dataDir: process.argv[2]!,
     device: 'reference',
-    limits: { minFreeBytes: 0, maxQueuedJobs: 10_000 },
+    limits: {
+      minFreeBytes: 0,
+      maxQueuedJobs: 10_000,
+      ...(JSON.parse(process.argv[3] ?? '{}') as Partial<ServiceLimits>),
+    },
   },
   { workerEntry: FAKE_WORKER, validate: async () => NOTHING_CHANGED },
 )
@@ -38,6 +44,10 @@ async function answer(command: Command): Promise<unknown> {
     }
     case 'cancel':
       return (await service.jobs.cancel(command.jobId)).state
+    case 'wait': {
+      const { state, attempt } = await service.jobs.wait(command.jobId, 60_000)
+      return { state, attempt }
+    }
     case 'children':
       return (await service.health()).children.map(({ pid }) => pid)
     default:
