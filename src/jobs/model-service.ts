@@ -193,7 +193,8 @@ function lazyUpload<View>(
       }
     },
     async discard() {
-      await (await staged)?.discard()
+      // A folder that could not be made holds nothing; whoever asked for it was told.
+      await (await staged?.catch(() => null))?.discard()
     },
   }
 }

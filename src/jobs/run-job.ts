@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { AppError } from '../errors.ts'
+import { inStore } from '../store/file-errors.ts'
 import type { ModelSummary, OutputOptions, SourceFile } from '../tensor/model.ts'
 import { buildReport, type Report } from '../validate/report.ts'
 import type { Requirement } from '../validate/requirement.ts'
@@ -102,7 +103,7 @@ export async function runJob(spec: JobSpec, steps: JobSteps, context: JobContext
     }
   }
 
-  await mkdir(artifactDir, { recursive: true })
+  await inStore(`creating ${artifactDir}`, () => mkdir(artifactDir, { recursive: true }))
   const found = (await steps.store?.findCompression(spec.validate)) ?? null
   const compression = await stage('compress', async () => {
     if (found !== null) return found

@@ -49,10 +49,17 @@ export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetS
           return { record: known, created: false }
         }
         const record = { id: file.sha256, file, arrays, createdAt: new Date().toISOString() }
-        await inStore(`publishing dataset ${record.id}`, () =>
-          publish(join(upload.folder, file.name), place(record.id)),
-        )
-        await catalog.addDataset(record)
+        try {
+          await inStore(`publishing dataset ${record.id}`, () =>
+            publish(join(upload.folder, file.name), place(record.id)),
+          )
+          await catalog.addDataset(record)
+        } catch (error) {
+          // What has a row, or may have one, stays.
+          const row = await catalog.getDataset(record.id).catch(() => 'unknown')
+          if (row === null) await fs.rm(place(record.id), { force: true }).catch(() => {})
+          throw error
+        }
         await upload.discard()
         return { record, created: true }
       })

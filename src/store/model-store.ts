@@ -57,6 +57,13 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
     return record
   }
 
+  /** After a failed publication: gigabytes must not wait for the next start to be swept. What has a row, or may have one, stays. */
+  async function removeUnlisted(id: string, staged: string): Promise<void> {
+    const row = await catalog.getModel(id).catch(() => 'unknown')
+    const orphans = row === null ? [staged, folderOf(id)] : [staged]
+    for (const path of orphans) await fs.rm(path, { recursive: true, force: true }).catch(() => {})
+  }
+
   return {
     get,
     publish: (upload, about, tensors) => {
@@ -75,15 +82,20 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
           ...about,
         }
         const staged = await data.makeTemporary('model')
-        await inStore(`publishing model ${id}`, async () => {
-          await fs.rename(upload.folder, join(staged, 'files'))
-          await fs.mkdir(join(staged, 'histograms'))
-          await fs.writeFile(join(staged, 'tensors.ndjson'), lines(tensors), { flush: true })
-          await syncTree(staged)
-          await fs.rm(folderOf(id), { recursive: true, force: true })
-          await publish(staged, folderOf(id))
-        })
-        await catalog.addModel(record)
+        try {
+          await inStore(`publishing model ${id}`, async () => {
+            await fs.rename(upload.folder, join(staged, 'files'))
+            await fs.mkdir(join(staged, 'histograms'))
+            await fs.writeFile(join(staged, 'tensors.ndjson'), lines(tensors), { flush: true })
+            await syncTree(staged)
+            await fs.rm(folderOf(id), { recursive: true, force: true })
+            await publish(staged, folderOf(id))
+          })
+          await catalog.addModel(record)
+        } catch (error) {
+          await removeUnlisted(id, staged)
+          throw error
+        }
         return { record, created: true }
       })
     },

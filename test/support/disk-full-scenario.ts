@@ -70,6 +70,30 @@ assert.deepEqual(readdirSync(join(dataDir, 'temporary')), [])
 const after = await service.jobs.create({ modelId, recipe: 'prune-50' })
 assert.equal((await service.jobs.wait(after.job.id, 20_000)).state, 'succeeded', 'the next job, with space again')
 
+// The catalogue itself finds no space: nothing is acknowledged, nothing is in the list, and later it works again.
+fill(0)
+const jobIds = async () => (await service.jobs.list({ limit: 1000, cursor: null })).items.map(({ id }) => id)
+const known = await jobIds()
+let commits = 0
+let refusal = 'no error'
+// The write-ahead log has some room of its own: enqueue until it must grow.
+while (refusal === 'no error' && commits < 2000) {
+  const names = Array.from({ length: 40 }, (_, index) => `${'x'.repeat(200)}${commits}.${index}`)
+  commits++
+  const recipe = { steps: [{ method: 'cast', dtype: 'fp16', select: { names } }] }
+  refusal = await codeOf(
+    service.jobs.create({ modelId, recipe }).then(({ job }) => {
+      known.push(job.id)
+    }),
+  )
+}
+assert.equal(refusal, 'disk_full', 'a catalogue that cannot grow')
+assert.deepEqual(new Set(await jobIds()), new Set(known), 'exactly what was acknowledged is there')
+rmSync(filler)
+for (const id of known) await service.jobs.wait(id, 20_000)
+const fresh = await service.jobs.create({ modelId, recipe: 'prune-50' })
+assert.equal((await service.jobs.wait(fresh.job.id, 20_000)).state, 'succeeded', 'the catalogue, with space again')
+
 // SQLite holds its files open, so only the part that uploads and jobs write to becomes read-only.
 const temporary = join(dataDir, 'temporary')
 execFileSync('mount', ['--bind', temporary, temporary])
@@ -84,3 +108,11 @@ assert.equal((await service.health()).ready, true)
 const last = await service.jobs.create({ modelId, recipe: 'int8' })
 assert.equal((await service.jobs.wait(last.job.id, 20_000)).state, 'succeeded', 'the next job, writable again')
 await service.close()
+
+// The whole folder read-only: the next server says so and does not start.
+execFileSync('mount', ['-o', 'remount,ro', disk])
+const start = createService({ dataDir, device: 'reference', limits: { minFreeBytes: 0 } })
+await assert.rejects(start, (error) => {
+  const { code, detail } = AppError.from(error)
+  return code === 'store_failed' && detail.includes(dataDir) && /read-?only/i.test(detail)
+})
