@@ -105,8 +105,20 @@ async function answer(entry: Entry, handler: RequestHandler): Promise<void> {
     send({ id, type: 'done', result })
   } catch (error) {
     clearInterval(timer)
-    const failure = entry.abort.signal.aborted ? AppError.from(entry.abort.signal.reason) : AppError.from(error)
+    const failure = entry.abort.signal.aborted ? AppError.from(entry.abort.signal.reason) : failureOf(error)
     if (failure.code === 'internal') process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`)
     send({ id, type: 'failed', error: failure.toObject() })
   }
+}
+
+/** No memory is the machine's state, not a bug: as if the system had ended this process, so that the job is tried again. */
+function failureOf(error: unknown): AppError {
+  const { name, code, message } = error as { name?: unknown; code?: unknown; message?: unknown }
+  const exhausted =
+    code === 'ENOMEM' ||
+    code === 'ERR_MEMORY_ALLOCATION_FAILED' ||
+    (name === 'RangeError' && /allocation failed/i.test(String(message)))
+  if (!exhausted) return AppError.from(error)
+  const detail = `The process had no memory left (${String(message)}). Give the machine or the container more, or run fewer other things.`
+  return new AppError('worker_crashed', detail, { cause: 'memory' }, error)
 }

@@ -20,9 +20,14 @@ async function main(): Promise<void> {
     strict: false,
   })
   const named = typeof values.device === 'string' ? values.device : process.env['TENSORPRESS_DEVICE']
+  await serveDevice(() => openDevice(named ?? 'auto'), values['describe-first'] === true)
+}
+
+/** Answers the parent until the channel closes or the device is lost. */
+export async function serveDevice(openNow: () => Promise<ComputeDevice>, describeFirst: boolean): Promise<void> {
   let opening: Promise<ComputeDevice> | null = null
   const device = () => {
-    opening ??= open(named ?? 'auto')
+    opening ??= open(openNow)
     return opening
   }
 
@@ -54,12 +59,12 @@ async function main(): Promise<void> {
   }
 
   // A server's worker is ready when its device is open; until then requests wait in the channel.
-  if (values['describe-first'] !== true) await device()
+  if (!describeFirst) await device()
   serveChild(handle, async () => (await opening)?.close())
 }
 
-async function open(name: string): Promise<ComputeDevice> {
-  const device = await openDevice(name)
+async function open(openNow: () => Promise<ComputeDevice>): Promise<ComputeDevice> {
+  const device = await openNow()
   // A lost device takes all buffers with it; a fresh process is the clean way to a new one.
   void device.lost.then((reason) => {
     process.stderr.write(`device lost: ${reason}\n`)

@@ -62,6 +62,17 @@ test('a dataset that crashes its reader is dataset_invalid', async (t) => {
   )
 })
 
+test('an allocation that the system refuses is no bug of the program: it says that memory ran out', async (t) => {
+  const { inspect, deaths } = fragile(t)
+  await assert.rejects(inspect.describe(source('exhaust.bin')), (error) => {
+    const { code, detail, context } = AppError.from(error)
+    assert.deepEqual([code, context['cause']], ['format_invalid', 'memory'])
+    assert.match(detail, /had no memory left/)
+    return true
+  })
+  assert.deepEqual(deaths, [])
+})
+
 test('a crash is blamed on its own file, not on those that wait behind it', async (t) => {
   const { inspect } = fragile(t)
   const files = goodModel(t)

@@ -1,4 +1,4 @@
-// An inspect child that does what the name of the file says: crash.bin, exit.bin, hang.bin, bloat.bin, cache.bin (tells its
+// An inspect child that does what the name of the file says: crash.bin, exit.bin, hang.bin, bloat.bin, exhaust.bin, cache.bin (tells its
 // shader cache), and describes everything else. Child entry.
 
 import { AppError } from '../../src/errors.ts'
@@ -23,6 +23,7 @@ serveChild(
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
     }
+    if (name === 'exhaust.bin') new ArrayBuffer(2 ** 52)
     if (name === 'cache.bin') throw new AppError('internal', process.env['MESA_SHADER_CACHE_DIR'] ?? 'none')
     const reader = await openModel(request.files)
     try {
