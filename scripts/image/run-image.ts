@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { ImageConfig } from './dockerfile.ts'
 
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom']
@@ -19,7 +19,9 @@ export interface RunningImage {
   beside: (...command: string[]) => { status: number; output: string }
   /** Runs a program of the image in the running container, as its user: `docker exec`. */
   exec: (...command: string[]) => { status: number; output: string }
-  stop: (signal: string) => Promise<number>
+  /** Exit status or signal of the program. */
+  ended: Promise<number | string>
+  stop: (signal: NodeJS.Signals) => Promise<number | string>
 }
 
 export interface StartOptions {
@@ -67,6 +69,7 @@ export async function startImage(options: StartOptions): Promise<RunningImage> {
   for (const [path, file] of Object.entries(options.mounts ?? {})) {
     if (!path.startsWith('/run/')) throw new Error(`${path}: mounts are made below /run only`)
     lines.push(
+      `mkdir -p "$ROOT${dirname(path)}"`,
       `touch "$ROOT${path}"`,
       `mount --bind '${file}' "$ROOT${path}"`,
       `mount -o remount,bind,ro "$ROOT${path}"`,
@@ -113,11 +116,10 @@ export async function startImage(options: StartOptions): Promise<RunningImage> {
     log: () => log,
     beside: (...command) => inside(['--net'], command),
     exec: (...command) => inside(['--mount', '--pid', '--net'], ['chroot', root, ...asUser, ...command]),
-    async stop(signal) {
-      if (outer.exitCode === null) process.kill(pid, signal as NodeJS.Signals)
-      const how = await ended
-      if (typeof how !== 'number') throw new Error(`the program was ended by ${how}\n${log}`)
-      return how
+    ended,
+    stop(signal) {
+      if (outer.exitCode === null && outer.signalCode === null) process.kill(pid, signal)
+      return ended
     },
   }
 }

@@ -27,7 +27,7 @@ import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-po
 const GIB = 1024 ** 3
 
 /** Of the machine, or of the container: a child is stopped before the system picks a process to kill, perhaps the server. */
-const CHILD_MEMORY_SHARE = 0.8
+export const CHILD_MEMORY_SHARE = 0.8
 
 function childMemoryBytes(): number {
   const container = process.constrainedMemory()
