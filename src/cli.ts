@@ -31,7 +31,7 @@ async function main(argv: string[]): Promise<number> {
   }
   if (name === 'help') return main([rest[0]!, '--help'])
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-  const { nearest, parseCommandLine } = await import('./cli/command.ts')
+  const [{ parseCommandLine }, { nearest }] = await Promise.all([import('./cli/command.ts'), import('./nearest.ts')])
   if (entry === undefined) {
     const near = nearest(name, Object.keys(COMMANDS))
     const hint = near ? `did you mean "${near}"?` : `known: ${Object.keys(COMMANDS).join(', ')}`

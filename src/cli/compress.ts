@@ -2,8 +2,7 @@
 // a short run waits for. The work itself is in src/cli/compress-file.ts.
 
 import { PRESETS } from '../jobs/presets.ts'
-import { createDescribingWorker } from '../jobs/worker-pool.ts'
-import { shaderCacheFolder } from './children.ts'
+import { withGpuWorker } from '../local/children.ts'
 import type { Command, CommandLine } from './command.ts'
 import { interruptible } from './interrupt.ts'
 import {
@@ -46,15 +45,11 @@ export const command: Command = {
     { line: 'tensorpress compress llama/ -r int4 -o llama-int4/', meaning: 'a sharded checkpoint' },
   ],
   run(args: CommandLine) {
-    return interruptible(async (signal) => {
-      const worker = createDescribingWorker(args.text('device') ?? 'auto', { shaderCache: shaderCacheFolder() })
-      worker.start().catch(() => {}) // the same error meets the first request
-      try {
+    return interruptible((signal) =>
+      withGpuWorker(args.text('device'), async (worker) => {
         const { compressFile } = await import('./compress-file.ts')
-        return await compressFile(command, args, worker, signal)
-      } finally {
-        await worker.close()
-      }
-    })
+        return compressFile(command, args, worker, signal)
+      }),
+    )
   },
 }

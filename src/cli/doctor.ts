@@ -2,20 +2,23 @@
 // onnxruntime are each tried in a child of their own (src/jobs/probe.ts): a broken driver may end the process that loads it.
 
 import { fork } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { arch, cpus, platform, release, totalmem } from 'node:os'
 import { extname, join } from 'node:path'
 import type { DeviceProbe, RuntimeProbe } from '../jobs/probe.ts'
 import { createGpuWorker } from '../jobs/worker-pool.ts'
+import { shaderCacheFolder } from '../local/children.ts'
 import { VERSION } from '../version.ts'
-import { shaderCacheFolder } from './children.ts'
 import type { Command, CommandLine } from './command.ts'
-import { missingGpuAdvice, readGpuFacts } from './gpu-advice.ts'
+import { missingGpuAdvice, noAdapterAdvice, readGpuFacts } from './gpu-advice.ts'
 import { interruptible } from './interrupt.ts'
 import { DEVICE_OPTION, JSON_OPTION } from './shared-options.ts'
 import { bytesText, deviceText, printable } from './text-table.ts'
 
 /** A driver that takes longer than this to list its adapters hangs. */
 const PROBE_TIMEOUT_MS = 60_000
+
+const IS_CHECKOUT = existsSync(join(import.meta.dirname, '..', '..', 'package-lock.json'))
 
 /** Timestamps time kernels exactly; the others are shown because people look for them. The rest is in --json. */
 const SHOWN_FEATURES = ['timestamp-query', 'shader-f16', 'subgroups'] as const
@@ -110,10 +113,8 @@ async function tryWorker(device: string): Promise<WorkerFinding> {
 function adviceFor({ devices, worker, runtime, runtimeWorks, wanted }: Findings): string[] {
   const advice: string[] = []
   const adapters = devices.result?.adapters ?? []
-  if (adapters.length === 0 && platform() === 'linux') {
-    advice.push('No adapter: run "npm run setup" in the checkout; it installs a Vulkan driver or says how to.')
-  } else if (adapters.length === 0) {
-    advice.push('No adapter: install the driver of the GPU.')
+  if (adapters.length === 0) {
+    advice.push(noAdapterAdvice(platform(), IS_CHECKOUT))
   } else if (adapters.every(({ info }) => info?.software === true)) {
     advice.push('Only a software adapter: results are the same, a GPU with its Vulkan driver is faster.')
   }
@@ -127,7 +128,7 @@ function adviceFor({ devices, worker, runtime, runtimeWorks, wanted }: Findings)
   }
   if (!runtimeWorks) {
     advice.push(
-      `onnxruntime does not work (${runtime.error ?? 'wrong result'}): run "npm ci" again; --no-validate does without.`,
+      `onnxruntime does not work (${runtime.error ?? 'wrong result'}): ${IS_CHECKOUT ? 'run "npm ci"' : 'install Tensorpress'} again; --no-validate does without.`,
     )
   }
   return advice

@@ -1,5 +1,5 @@
-// Why a GPU that is in the machine may not be among the adapters: advice for `tensorpress doctor` on Linux, from device files
-// and driver manifests. Entry: missingGpuAdvice().
+// What to do where no adapter, or none that is a GPU, is found: advice for `tensorpress doctor`. Entries: noAdapterAdvice(), and
+// missingGpuAdvice() on Linux, from device files and driver manifests.
 
 import { existsSync, readdirSync } from 'node:fs'
 
@@ -34,4 +34,13 @@ export function missingGpuAdvice({ devices, manifests }: GpuFacts): string | nul
     return `A GPU is there (/dev/dri/${devices[0]}) without a Vulkan driver that fits it: install mesa-vulkan-drivers or the vendor's.`
   }
   return null
+}
+
+/** @param isCheckout false: an installed package or bundle, which has no set-up of its own. */
+export function noAdapterAdvice(platform: NodeJS.Platform, isCheckout: boolean): string {
+  if (platform !== 'linux') return 'No adapter: install the driver of the GPU.'
+  if (isCheckout) {
+    return 'No adapter: run "npm run setup" in the checkout; it installs a Vulkan driver or says how to.'
+  }
+  return 'No adapter: install the Vulkan driver of the GPU, or the software driver lavapipe of Mesa 24 or later: package mesa-vulkan-drivers of Debian 13 or Ubuntu 24.04, in Debian 12 that of bookworm-backports.'
 }

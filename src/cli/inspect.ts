@@ -1,6 +1,6 @@
 // tensorpress inspect: what a model file holds. The file is read by the inspect child, as a server would.
 
-import { gatherThrough, withInspectChild } from './children.ts'
+import { inspectModel } from '../local/describe-model.ts'
 import type { Command, CommandLine } from './command.ts'
 import { describeLines } from './describe-text.ts'
 import { interruptible } from './interrupt.ts'
@@ -19,13 +19,10 @@ export const command: Command = {
     { line: 'tensorpress inspect llama/ --json | jq .parameterCount', meaning: 'a number for a script' },
   ],
   run: (args: CommandLine) =>
-    interruptible((signal) =>
-      withInspectChild(async (inspect) => {
-        const model = await gatherThrough(inspect, args.positionals[0]!, signal)
-        const description = await inspect.describe(model.files, { signal })
-        const text = args.given('json') ? JSON.stringify(description) : describeLines(description).join('\n')
-        process.stdout.write(`${text}\n`)
-        return 0
-      }),
-    ),
+    interruptible(async (signal) => {
+      const description = await inspectModel({ model: args.positionals[0]!, signal })
+      const text = args.given('json') ? JSON.stringify(description) : describeLines(description).join('\n')
+      process.stdout.write(`${text}\n`)
+      return 0
+    }),
 }

@@ -2,6 +2,7 @@
 // second ends the process at once. Entry: interruptible(). The exit status then is 130 or 143.
 
 import { AppError } from '../errors.ts'
+import { localWork } from '../local/local-work.ts'
 import { onStopSignal, STOP_STATUS } from '../stop-signal.ts'
 
 /** Runs `work`; resolves with its exit code, or with 130 / 143 when a signal ended it. */
@@ -12,16 +13,13 @@ export async function interruptible(work: (signal: AbortSignal) => Promise<numbe
     status = STOP_STATUS[name]
     abort.abort(new AppError('cancelled', 'interrupted; nothing was written'))
   })
-  // Children and their timers do not keep this process alive; between two of them it would end with the work undone.
-  const alive = setInterval(() => {}, 60_000)
   try {
-    return await work(abort.signal)
+    return await localWork(abort.signal, () => work(abort.signal))
   } catch (error) {
     if (status === null) throw error
     process.stderr.write('tensorpress: interrupted; nothing was written [cancelled]\n')
     return status
   } finally {
-    clearInterval(alive)
     release()
   }
 }

@@ -1,12 +1,10 @@
 // tensorpress plan: what a recipe would do to each tensor and why. Nothing is computed or written.
 
-import { gatherThrough, withInspectChild } from './children.ts'
+import { planModel } from '../local/describe-model.ts'
 import type { Command, CommandLine } from './command.ts'
 import { planLines } from './describe-text.ts'
 import { interruptible } from './interrupt.ts'
-import { outputTarget } from './output-files.ts'
-import { recipeOf } from './recipe-argument.ts'
-import { JSON_OPTION, MODEL_POSITIONAL, RECIPE_OPTION } from './shared-options.ts'
+import { JSON_OPTION, MODEL_POSITIONAL, RECIPE_OPTION, recipeOption } from './shared-options.ts'
 
 export const command: Command = {
   name: 'plan',
@@ -21,16 +19,11 @@ export const command: Command = {
     { line: 'tensorpress plan model.onnx --recipe my-recipe.yaml --json', meaning: 'the same as one JSON document' },
   ],
   async run(args: CommandLine) {
-    const { recipe, output } = await recipeOf(command, args)
-    return interruptible((signal) =>
-      withInspectChild(async (inspect) => {
-        const model = await gatherThrough(inspect, args.positionals[0]!, signal)
-        const { fileName } = await outputTarget(model, recipe.name, undefined)
-        const options = { externalData: 'auto' as const, shardBytes: null, ...output, fileName }
-        const plan = await inspect.plan(model.files, recipe, options, { signal })
-        process.stdout.write(`${args.given('json') ? JSON.stringify(plan) : planLines(plan).join('\n')}\n`)
-        return 0
-      }),
-    )
+    const recipe = recipeOption(command, args)
+    return interruptible(async (signal) => {
+      const plan = await planModel({ model: args.positionals[0]!, recipe, signal })
+      process.stdout.write(`${args.given('json') ? JSON.stringify(plan) : planLines(plan).join('\n')}\n`)
+      return 0
+    })
   },
 }

@@ -3,9 +3,9 @@
 import { rename, writeFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { AppError } from '../errors.ts'
+import { makeFolder, refuseExisting } from '../local/output-files.ts'
 import type { Report } from '../validate/report.ts'
 import { type Command, usage } from './command.ts'
-import { makeFolder, refuseExisting } from './output-files.ts'
 
 export interface ReportTarget {
   path: string

@@ -1,6 +1,7 @@
 // Options that mean the same in several commands, with one wording.
 
-import type { OptionSpec, PositionalSpec } from './command.ts'
+import { PRESETS } from '../jobs/presets.ts'
+import { type Command, type CommandLine, type OptionSpec, type PositionalSpec, usage } from './command.ts'
 
 export const MODEL_POSITIONAL: PositionalSpec = {
   name: 'MODEL',
@@ -25,4 +26,11 @@ export const REQUIRE_OPTION: OptionSpec = {
 export const DATASET_OPTION: OptionSpec = {
   value: 'D.npz',
   summary: 'inputs by name, one array each, and optional labels; without it seeded synthetic inputs are used',
+}
+
+/** --recipe of a command that needs one. Throws usage. */
+export function recipeOption(command: Command, args: CommandLine): string {
+  const recipe = args.text('recipe')
+  if (recipe !== undefined) return recipe
+  throw usage(command, `--recipe is missing: one of ${PRESETS.map(({ name }) => name).join(', ')}, or a recipe file`)
 }

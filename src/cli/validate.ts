@@ -1,24 +1,8 @@
-// tensorpress validate: compares a compressed model with its original, on the same inputs in onnxruntime (ONNX) or tensor by
-// tensor (safetensors). Both models meet the inspect child first, so that a bad file is told as such.
+// tensorpress validate: compares a compressed model with its original (src/local/validate-model.ts). No device is used.
 
-import { basename } from 'node:path'
 import { AppError } from '../errors.ts'
-import { defaultValidationSettings } from '../jobs/run-job.ts'
-import type { InspectChild } from '../jobs/worker-pool.ts'
-import type { ModelSummary, SourceFile } from '../tensor/model.ts'
-import {
-  evaluateRequirements,
-  METRICS,
-  type MetricFigure,
-  metricFigure,
-  parseRequirements,
-  type RequirementOutcome,
-} from '../validate/requirement.ts'
-import { validateArtifact } from '../validate/validate-artifact.ts'
-import type { ValidationResult } from '../validate/validation.ts'
-import { gatherThrough, withInspectChild } from './children.ts'
+import { type ValidateOutcome, validateModel } from '../local/validate-model.ts'
 import type { Command, CommandLine } from './command.ts'
-import { datasetFile } from './dataset-file.ts'
 import { interruptible } from './interrupt.ts'
 import { progressDisplay } from './progress-display.ts'
 import { validationLines } from './report-text.ts'
@@ -43,37 +27,20 @@ export const command: Command = {
     },
   ],
   async run(args: CommandLine) {
-    const requirements = args.texts('require').flatMap(parseRequirements)
     return interruptible(async (signal) => {
-      const dataset = await datasetFile(args.text('dataset'))
-      const [original, artifact] = await withInspectChild(async (inspect) => {
-        if (dataset !== null) await inspect.describeDataset(dataset.path, { signal })
-        const models = await Promise.all(args.positionals.map((path) => opened(inspect, path, signal)))
-        if (dataset !== null) await inspect.matchDataset(dataset.path, models[0]!.summary, { signal })
-        return models
-      })
-      if (original!.format !== artifact!.format) {
-        throw new AppError(
-          'usage',
-          `"${args.positionals[0]}" is ${original!.format} and "${args.positionals[1]}" is ${artifact!.format}: models of different formats cannot be compared`,
-        )
-      }
-      refuseOtherInputs(original!, artifact!)
       const display = progressDisplay(process.stderr, { quiet: args.given('json') })
       try {
-        const validation = await validateArtifact(
-          {
-            original: original!,
-            artifact: artifact!,
-            datasetPath: dataset?.path ?? null,
-            ...defaultValidationSettings(),
-            memoryLimitBytes: null,
-          },
-          { signal, onProgress: display.show },
-        )
+        const [original, artifact] = args.positionals as [string, string]
+        const outcome = await validateModel({
+          original,
+          artifact,
+          dataset: args.text('dataset'),
+          require: args.texts('require'),
+          signal,
+          onProgress: display.show,
+        })
         display.end()
-        const sizeRatio = bytesOf(artifact!.files) / Math.max(1, bytesOf(original!.files))
-        return conclude(args, validation, evaluateRequirements(requirements, { validation, sizeRatio }), sizeRatio)
+        return conclude(args, outcome)
       } finally {
         display.end()
       }
@@ -81,50 +48,10 @@ export const command: Command = {
   },
 }
 
-interface Opened {
-  mainPath: string
-  format: 'onnx' | 'safetensors'
-  files: SourceFile[]
-  summary: ModelSummary
-}
-
-async function opened(inspect: InspectChild, argument: string, signal: AbortSignal): Promise<Opened> {
-  const { files } = await gatherThrough(inspect, argument, signal)
-  const { summary } = await inspect.describe(files, { signal })
-  return { mainPath: files[0]!.path, format: summary.format, files, summary }
-}
-
-/** Two models that take different inputs are not a model and its compressed form; dtypes and sizes may differ. */
-function refuseOtherInputs(original: Opened, artifact: Opened): void {
-  const forms = [original, artifact].map(({ summary }) =>
-    summary.inputs.map(({ name, shape }) => `'${name}' of rank ${shape.length}`).sort(),
-  )
-  const [a = [], b = []] = forms
-  if (a.join() === b.join()) return
-  const [first, second] = forms.map((inputs) => inputs.join(', ') || 'none')
-  throw new AppError(
-    'usage',
-    `the models take different inputs and cannot be compared: "${basename(original.mainPath)}" ${first}; "${basename(artifact.mainPath)}" ${second}`,
-  )
-}
-
-function bytesOf(files: SourceFile[]): number {
-  return files.reduce((sum, file) => sum + file.sizeBytes, 0)
-}
-
-function conclude(
-  args: CommandLine,
-  validation: ValidationResult,
-  requirement: RequirementOutcome | null,
-  sizeRatio: number,
-): number {
-  const metrics: Partial<Record<(typeof METRICS)[number], MetricFigure>> = {}
-  for (const name of METRICS) {
-    const figure = metricFigure(validation, name)
-    if (figure !== null) metrics[name] = figure
-  }
+function conclude(args: CommandLine, outcome: ValidateOutcome): number {
+  const { validation, metrics, sizeRatio, requirement } = outcome
   const text = args.given('json')
-    ? JSON.stringify({ sizeRatio, metrics, requirement, validation })
+    ? JSON.stringify(outcome)
     : validationLines(validation, metrics, sizeRatio, requirement).join('\n')
   process.stdout.write(`${text}\n`)
   if (requirement === null || requirement.met) return 0

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Command, nearest, parseCommandLine } from '../../src/cli/command.ts'
+import { type Command, parseCommandLine } from '../../src/cli/command.ts'
 import { commandHelp, generalHelp } from '../../src/cli/help.ts'
 import { AppError } from '../../src/errors.ts'
+import { nearest } from '../../src/nearest.ts'
 
 const command: Command = {
   name: 'compress',

@@ -1,21 +1,19 @@
-// The --recipe argument: a preset expression, a recipe file, or recipe text in YAML or JSON (as reports quote it).
+// The recipe that somebody gave on their own machine: a preset expression, the name of a recipe file, recipe text in YAML or
+// JSON (as reports quote it), or an object. Entry: readRecipe().
 
 import { readFile } from 'node:fs/promises'
 import { AppError } from '../errors.ts'
 import { findPreset, PRESETS } from '../jobs/presets.ts'
 import { type RecipeDocument, resolveRecipe } from '../jobs/recipe.ts'
-import { type Command, type CommandLine, nearest, usage } from './command.ts'
+import { nearest } from '../nearest.ts'
 
-/** Resolves --recipe of a command that needs one. Throws usage, recipe_invalid, not_found. */
-export async function recipeOf(command: Command, args: CommandLine): Promise<RecipeDocument> {
-  const argument = args.text('recipe')
-  if (argument === undefined) {
-    throw usage(command, `--recipe is missing: one of ${PRESETS.map(({ name }) => name).join(', ')}, or a recipe file`)
-  }
-  const terms = argument.split('+').map((term) => term.trim())
-  if (terms.every((term) => findPreset(term) !== undefined)) return resolveRecipe(argument)
-  if (/[{\n]/.test(argument)) return resolveRecipe(argument)
-  return resolveFile(argument, terms)
+/** Throws recipe_invalid, not_found. */
+export async function readRecipe(source: string | object): Promise<RecipeDocument> {
+  if (typeof source !== 'string') return resolveRecipe(source)
+  const terms = source.split('+').map((term) => term.trim())
+  if (terms.every((term) => findPreset(term) !== undefined)) return resolveRecipe(source)
+  if (/[{\n]/.test(source)) return resolveRecipe(source)
+  return resolveFile(source, terms)
 }
 
 async function resolveFile(path: string, terms: string[]): Promise<RecipeDocument> {
@@ -29,7 +27,7 @@ async function resolveFile(path: string, terms: string[]): Promise<RecipeDocumen
     const stranger = terms.find((term) => findPreset(term) === undefined) ?? path
     const near = nearest(stranger, names)
     const hint = near ? `did you mean ${near}?` : `presets are ${names.join(', ')}`
-    throw new AppError('usage', `"${stranger}" is neither a preset nor a recipe file; ${hint}`)
+    throw new AppError('recipe_invalid', `"${stranger}" is neither a preset nor a recipe file; ${hint}`)
   }
   try {
     const document = resolveRecipe(text.trimStart().startsWith('{') ? text : `${text}\n`)

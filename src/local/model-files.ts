@@ -1,4 +1,4 @@
-// From the MODEL argument to the files of the model: a file, a .safetensors.index.json, or a folder that holds one model.
+// From the path that somebody gave to the files of the model: a file, a .safetensors.index.json, or a folder that holds one model.
 // Which further files the main one names (external data, shards) is read by the inspect child, as the file is untrusted.
 // Entry: gatherModel().
 

@@ -17,26 +17,26 @@ export interface OutputTarget {
 }
 
 /**
- * Where the artifact of `model` goes. Without -o: the name that a server would give it, in the current folder; for a model
- * that is a folder, a folder `<name>.<recipe>` with the file names of the model. An -o that names an existing folder, or ends in a slash, gets that name inside.
+ * Where the artifact of `model` goes. Without `output`: the name that a server would give it, in the current folder; for a model
+ * that is a folder, a folder `<name>.<recipe>` with the file names of the model. An output that names an existing folder, or ends in a slash, gets that name inside.
  */
 export async function outputTarget(
   model: GatheredModel,
   recipeName: string,
-  option: string | undefined,
+  output: string | undefined,
 ): Promise<OutputTarget> {
   const mainName = model.files[0]!.name
   if (model.isFolder) {
     return {
-      folder: resolve(option ?? `${model.stem}.${recipeName.replaceAll(/[^\w+.-]+/g, '-')}`),
+      folder: resolve(output ?? `${model.stem}.${recipeName.replaceAll(/[^\w+.-]+/g, '-')}`),
       fileName: mainName,
     }
   }
   const named = artifactFileName(mainName, recipeName)
-  if (option === undefined) return { folder: resolve('.'), fileName: named }
-  const isFolder = /[\\/]$/.test(option) || ((await stat(option).catch(() => null))?.isDirectory() ?? false)
-  if (isFolder) return { folder: resolve(option), fileName: named }
-  return { folder: dirname(resolve(option)), fileName: basename(option) }
+  if (output === undefined) return { folder: resolve('.'), fileName: named }
+  const isFolder = /[\\/]$/.test(output) || ((await stat(output).catch(() => null))?.isDirectory() ?? false)
+  if (isFolder) return { folder: resolve(output), fileName: named }
+  return { folder: dirname(resolve(output)), fileName: basename(output) }
 }
 
 export interface Output {
@@ -108,11 +108,15 @@ export async function makeFolder(path: string): Promise<boolean> {
 /** Throws conflict when there is a file already. */
 export async function refuseExisting(path: string): Promise<void> {
   if ((await stat(path).catch(() => null)) === null) return
-  throw new AppError('conflict', `"${path}" exists already; use --force to replace it, or another -o`, { file: path })
+  throw new AppError(
+    'conflict',
+    `"${path}" exists already; use --force to replace it (in code: overwrite), or another output`,
+    { file: path },
+  )
 }
 
 /**
- * Throws conflict when a file of the artifact would take the place of one of the model: not even --force may lose the original.
+ * Throws conflict when a file of the artifact would take the place of one of the model: not even overwriting may lose the original.
  * Compares files, not names, so links are seen through.
  */
 export async function refuseInput(target: OutputTarget, model: GatheredModel): Promise<void> {
@@ -121,7 +125,7 @@ export async function refuseInput(target: OutputTarget, model: GatheredModel): P
     const path = join(target.folder, name)
     const found = await stat(path).catch(() => null)
     if (found === null || !inputs.some(({ dev, ino }) => dev === found.dev && ino === found.ino)) continue
-    throw new AppError('conflict', `"${path}" is a file of the model itself; write to another -o`, { file: path })
+    throw new AppError('conflict', `"${path}" is a file of the model itself; name another output`, { file: path })
   }
 }
 

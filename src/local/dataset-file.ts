@@ -1,4 +1,4 @@
-// The --dataset argument: an .npz file, hashed so that the report can name it. What it holds is read by the inference child.
+// The dataset that somebody named: an .npz file, hashed so that the report can name it. What it holds is read by the inference child.
 
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'

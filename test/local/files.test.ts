@@ -4,11 +4,11 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { gatherModel } from '../../src/cli/model-files.ts'
-import { openOutput, outputTarget } from '../../src/cli/output-files.ts'
 import { AppError } from '../../src/errors.ts'
+import { gatherModel } from '../../src/local/model-files.ts'
+import { openOutput, outputTarget } from '../../src/local/output-files.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'tensorpress-cli-'))
+const folder = await mkdtemp(join(tmpdir(), 'tensorpress-local-'))
 after(() => rm(folder, { recursive: true, force: true }))
 
 async function files(name: string, contents: Record<string, string>): Promise<string> {
