@@ -1,5 +1,6 @@
 // npm run campaign -- NAME [options]: runs a campaign in its long form and records the result in campaigns/results.
-//   load [--size 4GiB]   soak [--minutes 60]   crash [--rounds 200]   fuzz [--cases 1000000] [--targets onnx,npz]
+//   load [--size 4GiB]   soak [--minutes 60]   crash [--rounds 200]   faults [--rounds 5]   mutation
+//   fuzz [--cases 1000000] [--targets onnx,npz]
 //   all: [--seed 1] [--device auto] [--dir FOLDER] [--short] [--append] [--no-record]
 // Exit status 1 when a goal is not met or something was found. docs/campaigns.md says what each does.
 
@@ -12,8 +13,10 @@ import { STOP_STATUS } from '../src/stop-signal.ts'
 import { type CampaignOptions, type CampaignResult, currentCommit, met, passed, recordResult } from './campaign.ts'
 import { killCampaignServers } from './campaign-server.ts'
 import { crashCampaign, LONG_CRASH, SHORT_CRASH } from './crash.ts'
+import { faultsCampaign } from './faults.ts'
 import { fuzzCampaign, LONG_FUZZ, SHORT_FUZZ } from './fuzz.ts'
 import { LONG_LOAD, loadCampaign, SHORT_LOAD } from './load.ts'
+import { mutationCampaign } from './mutation.ts'
 import { LONG_SOAK, SHORT_SOAK, soakCampaign } from './soak.ts'
 
 const { values: given, positionals } = parseArgs({
@@ -44,6 +47,8 @@ const CAMPAIGNS: Record<string, Run> = {
     const settings = given.short ? SHORT_LOAD : LONG_LOAD
     return loadCampaign(options, { ...settings, ...(given.size ? { modelBytes: parseSize(given.size) } : {}) })
   },
+  faults: (options) => faultsCampaign(options, { rounds: Number(given.rounds ?? (given.short ? 1 : 5)) }),
+  mutation: (options) => mutationCampaign(options, { short: given.short }),
   soak: (options) => {
     const settings = given.short ? SHORT_SOAK : LONG_SOAK
     return soakCampaign(options, { ...settings, ...(given.minutes ? { minutes: Number(given.minutes) } : {}) })
