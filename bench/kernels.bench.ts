@@ -18,10 +18,11 @@ import { HISTOGRAM_BINS, histogram } from '../src/kernels/histogram.ts'
 import { histogramLinear } from '../src/kernels/histogram-linear.ts'
 import { type Workgroups, workgroupsFor } from '../src/kernels/kernel-support.ts'
 import { pruneThreshold } from '../src/kernels/prune-threshold.ts'
-import { quantizeBlock, quantizeInt4Block32 } from '../src/kernels/quantize-block.ts'
+import { quantizeBlock, quantizeInt4Block32, quantizeInt4Block32Subgroup } from '../src/kernels/quantize-block.ts'
 import {
   quantizeBlockTranspose,
   quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
   transposeParams,
   transposeWorkgroups,
 } from '../src/kernels/quantize-block-transpose.ts'
@@ -165,7 +166,7 @@ function transposed(kernel: Kernel, blockSize: number, asymmetric: boolean): Cas
     kernel,
     buffers: [values, ...blockOut],
     params: [...params],
-    workgroups: transposeWorkgroups(rows, COLUMNS, blockSize),
+    workgroups: transposeWorkgroups(kernel, rows, COLUMNS, blockSize),
     readBytes: bytes,
     writtenBytes: bytes / 8 + (elements / blockSize) * 8,
   }
@@ -231,11 +232,13 @@ const cases: Case[] = [
     writtenBytes: bytes / 4,
   },
   block(quantizeInt4Block32, 4, 32, 0, 0),
+  block(quantizeInt4Block32Subgroup, 4, 32, 0, 0),
   block(quantizeBlock, 4, 32, 0, 0),
   block(quantizeBlock, 4, 128, 1, 0),
   block(quantizeBlock, 8, 32, 0, 0),
   block(quantizeBlock, 4, 32, 0, 10),
   transposed(quantizeInt4Block32Transpose, 32, false),
+  transposed(quantizeInt4Block32TransposeSubgroup, 32, false),
   transposed(quantizeBlockTranspose, 32, false),
   transposed(quantizeBlockTranspose, 128, true),
   perSegment('cast-float16', castFloat16, [values, segments, out, flags], bytes / 2, 0, 0),
@@ -300,7 +303,7 @@ const copyRate = (2 * bytes) / copy.seconds / 1e9
 
 const results: Row[] = []
 for (const { label, kernel, buffers, params, workgroups, readBytes, writtenBytes } of cases) {
-  if (!label.startsWith(options.only)) continue
+  if (!label.startsWith(options.only) || (kernel.subgroups && !device.tuning.subgroups)) continue
   await device.prepare([kernel])
   const { seconds, cpuSeconds } = await time(async () => {
     const before = kernelSeconds(device, kernel)

@@ -18,6 +18,8 @@ export interface Kernel {
   bindings: KernelBinding[]
   paramWords: number
   workgroupSize: number
+  /** The shader exchanges values between teams of 8 lanes: only where ComputeDevice.tuning.subgroups is set. */
+  subgroups?: true
   reference(buffers: Uint32Array[], params: Uint32Array, workgroups: [number, number, number]): void
 }
 
@@ -89,8 +91,11 @@ export interface KernelTime {
 export interface ComputeDevice {
   readonly info: DeviceInfo
   readonly limits: DeviceLimits
-  /** Chunk bytes, lanes and segment elements that suit this device; results never depend on them. */
-  readonly tuning: { chunkBytes: number; lanes: number; segmentElements: number }
+  /**
+   * Chunk bytes, lanes and segment elements that suit this device, and whether its kernels may use subgroups of 8 to 64 lanes;
+   * results never depend on them.
+   */
+  readonly tuning: { chunkBytes: number; lanes: number; segmentElements: number; subgroups: boolean }
   /** Resolves (never rejects) with the reason when the device is lost. */
   readonly lost: Promise<string>
   /** Builds and warms pipelines, so that no JIT lands in a job. */

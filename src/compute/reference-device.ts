@@ -64,7 +64,7 @@ class ReferenceDevice implements ComputeDevice {
     software: true,
   }
   readonly limits: DeviceLimits
-  readonly tuning = { chunkBytes: 2 ** 20, lanes: 1, segmentElements: 65536 }
+  readonly tuning = { chunkBytes: 2 ** 20, lanes: 1, segmentElements: 65536, subgroups: false }
   /** Never resolves: there is nothing to lose. */
   readonly lost = new Promise<string>(() => undefined)
   readonly #budget: MemoryBudget

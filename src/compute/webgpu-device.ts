@@ -48,7 +48,7 @@ export async function requestGpuDevice(name: string): Promise<{ device: GPUDevic
   try {
     const device = await adapter.requestDevice({
       label: 'tensorpress',
-      requiredFeatures: adapter.features.has('timestamp-query') ? ['timestamp-query'] : [],
+      requiredFeatures: wantedFeatures(adapter),
       requiredLimits: {
         maxStorageBufferBindingSize: Math.min(limits.maxStorageBufferBindingSize, WANTED_BINDING_BYTES),
         maxBufferSize: Math.min(limits.maxBufferSize, WANTED_BINDING_BYTES),
@@ -58,6 +58,16 @@ export async function requestGpuDevice(name: string): Promise<{ device: GPUDevic
   } catch (cause) {
     throw new AppError('device_unavailable', `adapter '${info.adapter}' gave no device: ${String(cause)}`, {}, cause)
   }
+}
+
+/** Subgroups only where 8 lanes side by side always belong to one subgroup, and a workgroup of 64 to whole ones. */
+function wantedFeatures({ features, info }: GPUAdapter): GPUFeatureName[] {
+  const wanted: GPUFeatureName[] = features.has('timestamp-query') ? ['timestamp-query'] : []
+  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info
+  const teamsOf8 = subgroupMinSize >= 8 && subgroupMaxSize <= 64
+  const language = instances.at(-1)?.wgslLanguageFeatures.has('subgroup_id') === true
+  if (features.has('subgroups') && teamsOf8 && language) wanted.push('subgroups')
+  return wanted
 }
 
 async function requestAdapter(name: string): Promise<GPUAdapter | null> {

@@ -62,7 +62,10 @@ export class WebgpuDevice implements ComputeDevice {
   constructor(device: GPUDevice, info: DeviceInfo, options: WebgpuQueueOptions) {
     this.#device = device
     this.info = info
-    this.tuning = info.software ? SOFTWARE_TUNING : DISCRETE_TUNING
+    this.tuning = {
+      ...(info.software ? SOFTWARE_TUNING : DISCRETE_TUNING),
+      subgroups: device.features.has('subgroups'),
+    }
     this.limits = {
       maxBindingBytes: device.limits.maxStorageBufferBindingSize,
       maxBufferBytes: device.limits.maxBufferSize,

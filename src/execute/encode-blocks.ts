@@ -49,18 +49,22 @@ export async function encodeBlocks(
     total += blocks.count
     return entry
   })
-  const table = blockTable(lane, spans, (span) => span.work.block?.matrix.k ?? span.count, block.blockSize)
+  const { subgroups } = lane.device.tuning
+  const shrinks = shrinkCount(block)
+  const kernel = (aligned: boolean) =>
+    blockKernel(block.bits, block.blockSize, !block.symmetric, shrinks, { aligned, subgroups })
+  const leastLanes = kernel(true).subgroups ? 8 : 1
+  const table = blockTable(lane, spans, (span) => span.work.block?.matrix.k ?? span.count, block.blockSize, leastLanes)
   const words = blockWords(block.bits, block.blockSize)
   const packed = lane.buffer('out', total * words * 4)
   const scales = lane.buffer('scales', total * 4)
   const zeroPoints = lane.buffer('zero points', total * 4)
   const flagBytes = spans.length * BLOCK_FLAG_WORDS * 4
   const flags = lane.buffer('flags', flagBytes)
-  const shrinks = shrinkCount(block)
   commands.push(
     clear(flags, flagBytes),
     run(
-      blockKernel(block.bits, block.blockSize, !block.symmetric, shrinks, table.aligned),
+      kernel(table.aligned),
       [lane.values, table.buffer, packed, scales, zeroPoints, flags],
       Uint32Array.of(table.count, table.lanes, block.bits, block.blockSize, block.symmetric ? 0 : 1, shrinks, 0, 0),
       table.workgroups,

@@ -139,12 +139,13 @@ function addDispatch(
     blockBase,
     slot: index,
   }
+  const kernel = transposeKernel(params, lane.device.tuning.subgroups)
   commands.push(
     run(
-      transposeKernel(params),
+      kernel,
       [lane.values, target.packed, target.scales, target.zeroPoints, flags],
       transposeParams(params),
-      transposeWorkgroups(tile.rows, tile.cols, block.blockSize),
+      transposeWorkgroups(kernel, tile.rows, tile.cols, block.blockSize),
       span.count * 4,
     ),
   )

@@ -7,8 +7,12 @@ import type { ComputeDevice, Kernel } from '../compute/compute-device.ts'
 import { castBfloat16, castFloat16 } from '../kernels/cast-float.ts'
 import { histogram } from '../kernels/histogram.ts'
 import { pruneThreshold } from '../kernels/prune-threshold.ts'
-import { blockKernel } from '../kernels/quantize-block.ts'
-import { quantizeBlockTranspose, quantizeInt4Block32Transpose } from '../kernels/quantize-block-transpose.ts'
+import { blockKernel, quantizeBlock } from '../kernels/quantize-block.ts'
+import {
+  quantizeBlockTranspose,
+  quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
+} from '../kernels/quantize-block-transpose.ts'
 import { quantizeInt8 } from '../kernels/quantize-int8.ts'
 import { quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
 import { statistics } from '../kernels/statistics.ts'
@@ -66,7 +70,7 @@ export async function executePlan(
     .filter(({ action }) => action === 'compress')
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
-  await device.prepare(kernelsFor(works))
+  await device.prepare(kernelsFor(works, device.tuning.subgroups))
   return withLanes(device, async (lanes) => {
     const accumulators = new TransposeAccumulators(device, works)
     const output = createOutputFiles(outputDir, layout)
@@ -80,7 +84,7 @@ export async function executePlan(
 }
 
 /** The kernels that these tensors will run, so that none is compiled in the middle of the job and none needlessly. */
-export function kernelsFor(works: readonly TensorWork[]): Kernel[] {
+export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Kernel[] {
   const kernels = new Set<Kernel>()
   for (const { plan, program, geometry, block } of works) {
     const { encode } = plan
@@ -94,12 +98,10 @@ export function kernelsFor(works: readonly TensorWork[]): Kernel[] {
     if (program === 'scaled-tensor') kernels.add(quantizeInt8)
     if (program === 'scaled-channel') kernels.add(quantizeInt8Channel)
     if (block !== null) {
-      const common = blockKernel(block.bits, block.blockSize, !block.symmetric, shrinkCount(block))
+      const common = blockKernel(block.bits, block.blockSize, !block.symmetric, shrinkCount(block), { subgroups })
       if (program === 'blocks') kernels.add(common)
-      else {
-        const fast = common.name === 'quantize-int4-block32' && block.matrix.n % 4 === 0
-        kernels.add(fast ? quantizeInt4Block32Transpose : quantizeBlockTranspose)
-      }
+      else if (common === quantizeBlock || block.matrix.n % 4 !== 0) kernels.add(quantizeBlockTranspose)
+      else kernels.add(subgroups ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose)
     }
   }
   return [...kernels]

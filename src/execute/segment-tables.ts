@@ -117,6 +117,7 @@ export function blockTable(
   spans: { span: Span; blockBase: number }[],
   k: (span: Span) => number,
   blockSize: number,
+  leastLanes: 1 | 8,
 ): SegmentTable & { aligned: boolean } {
   const builder = new TableBuilder(lane, 'block segments')
   const step = Math.max(1, Math.floor(lane.device.tuning.segmentElements / blockSize)) * blockSize
@@ -139,5 +140,5 @@ export function blockTable(
   }
   rowOfSpan.push(builder.rows)
   const blocksPerSegment = builder.elements / Math.max(1, builder.rows) / blockSize
-  return { ...builder.finish(rowOfSpan, blocksPerSegment >= 64 ? 64 : blocksPerSegment >= 8 ? 8 : 1), aligned }
+  return { ...builder.finish(rowOfSpan, blocksPerSegment >= 64 ? 64 : blocksPerSegment >= 8 ? 8 : leastLanes), aligned }
 }

@@ -8,8 +8,12 @@ import { compareInt8 } from './compare-int8.ts'
 import { histogram } from './histogram.ts'
 import { histogramLinear } from './histogram-linear.ts'
 import { pruneThreshold } from './prune-threshold.ts'
-import { quantizeBlock, quantizeInt4Block32 } from './quantize-block.ts'
-import { quantizeBlockTranspose, quantizeInt4Block32Transpose } from './quantize-block-transpose.ts'
+import { quantizeBlock, quantizeInt4Block32, quantizeInt4Block32Subgroup } from './quantize-block.ts'
+import {
+  quantizeBlockTranspose,
+  quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
+} from './quantize-block-transpose.ts'
 import { quantizeInt8 } from './quantize-int8.ts'
 import { quantizeInt8Channel } from './quantize-int8-channel.ts'
 import { statistics } from './statistics.ts'
@@ -25,8 +29,10 @@ export const KERNELS: readonly Kernel[] = [
   quantizeInt8Channel,
   quantizeBlock,
   quantizeInt4Block32,
+  quantizeInt4Block32Subgroup,
   quantizeBlockTranspose,
   quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
   castFloat16,
   castBfloat16,
   compareFloat,

@@ -6,7 +6,8 @@
 // flags: 2 words at `slot`, added to: [non-finite values, reserved]. One invocation takes 4 neighbouring columns of one block.
 // Params: [rows, n, firstBlock, blocksPerColumn, bits, blockSize, asymmetric, shrinkCount, valuesStart, packedWordBase,
 // blockBase, slot]. Fast when n % 4 == 0 and valuesStart % 4 == 0. `quantize-int4-block32-transpose` is the same contract for
-// 4 bits, block 32, symmetric, no clipping, n % 4 == 0, valuesStart % 4 == 0, packedWordBase % 4 == 0. transposeKernel() picks.
+// 4 bits, block 32, symmetric, no clipping, n % 4 == 0, valuesStart % 4 == 0, packedWordBase % 4 == 0;
+// `quantize-int4-block32-transpose-subgroup` is that with a team of 8 lanes instead of one invocation. transposeKernel() picks.
 
 import type { Kernel, KernelBinding } from '../compute/compute-device.ts'
 import { blockQuantizer, blockWords, packCodes } from './block-codes.ts'
@@ -46,8 +47,10 @@ export function transposeParams(p: TransposeParams): Uint32Array {
   )
 }
 
-export function transposeWorkgroups(rows: number, n: number, blockSize: number): Workgroups {
-  return workgroupsFor(Math.ceil(n / 4) * Math.ceil(rows / blockSize))
+const TEAM_LANES = 8
+
+export function transposeWorkgroups(kernel: Kernel, rows: number, n: number, blockSize: number): Workgroups {
+  return workgroupsFor(Math.ceil(n / 4) * Math.ceil(rows / blockSize) * (kernel.subgroups ? TEAM_LANES : 1))
 }
 
 const BINDINGS: KernelBinding[] = [
@@ -108,9 +111,19 @@ export const quantizeInt4Block32Transpose: Kernel = {
   reference,
 }
 
-/** The kernel for these params; both give the same bytes. */
-export function transposeKernel(p: TransposeParams): Kernel {
+export const quantizeInt4Block32TransposeSubgroup: Kernel = {
+  name: 'quantize-int4-block32-transpose-subgroup',
+  bindings: BINDINGS,
+  paramWords: 12,
+  workgroupSize: WORKGROUP_SIZE,
+  subgroups: true,
+  reference,
+}
+
+/** The kernel for these params; all give the same bytes. */
+export function transposeKernel(p: TransposeParams, subgroups = false): Kernel {
   const common = p.bits === 4 && p.blockSize === 32 && !p.asymmetric && p.shrinkCount <= 1
   const aligned = p.n % 4 === 0 && p.valuesStart % 4 === 0 && p.packedWordBase % 4 === 0
-  return common && aligned ? quantizeInt4Block32Transpose : quantizeBlockTranspose
+  if (!common || !aligned) return quantizeBlockTranspose
+  return subgroups ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose
 }

@@ -5,7 +5,8 @@
 // zero_points[aux + j] u32. flags: 2 words a slot, added to: [non-finite values, reserved].
 // Lane l of a segment takes blocks l, l + lanes, ... Params: [segmentCount, lanes, bits, blockSize, asymmetric, shrinkCount, 0, 0].
 // `quantize-int4-block32` is the same contract for the common case only: 4 bits, block 32, symmetric, no clipping, every
-// segment start a multiple of 4; one block lives in registers. blockKernel() picks.
+// segment start a multiple of 4; one block lives in registers. `quantize-int4-block32-subgroup` is that with teams of 8 lanes,
+// and takes 8 or 64 lanes a segment. blockKernel() picks.
 
 import type { Kernel, KernelBinding } from '../compute/compute-device.ts'
 import { blockQuantizer, blockWords, packCodes } from './block-codes.ts'
@@ -67,15 +68,24 @@ export const quantizeInt4Block32: Kernel = {
   reference,
 }
 
-/** The kernel for these settings. Segment starts must be multiples of 4 (`aligned`) for the fast one. */
+export const quantizeInt4Block32Subgroup: Kernel = {
+  name: 'quantize-int4-block32-subgroup',
+  bindings: BINDINGS,
+  paramWords: 8,
+  workgroupSize: WORKGROUP_SIZE,
+  subgroups: true,
+  reference,
+}
+
+/** The kernel for these settings. Segment starts must be multiples of 4 (`aligned`) for the fast ones. */
 export function blockKernel(
   bits: number,
   blockSize: number,
   asymmetric: boolean,
   shrinkCount: number,
-  aligned = true,
+  { aligned = true, subgroups = false } = {},
 ): Kernel {
-  return aligned && bits === 4 && blockSize === 32 && !asymmetric && shrinkCount <= 1
-    ? quantizeInt4Block32
-    : quantizeBlock
+  const common = aligned && bits === 4 && blockSize === 32 && !asymmetric && shrinkCount <= 1
+  if (!common) return quantizeBlock
+  return subgroups ? quantizeInt4Block32Subgroup : quantizeInt4Block32
 }

@@ -12,10 +12,11 @@ import { HISTOGRAM_BINS, HISTOGRAM_LEVELS, histogram } from '../../src/kernels/h
 import { histogramLinear } from '../../src/kernels/histogram-linear.ts'
 import { invocationCount, type Workgroups, workgroupsFor } from '../../src/kernels/kernel-support.ts'
 import { pruneThreshold } from '../../src/kernels/prune-threshold.ts'
-import { quantizeBlock, quantizeInt4Block32 } from '../../src/kernels/quantize-block.ts'
+import { quantizeBlock, quantizeInt4Block32, quantizeInt4Block32Subgroup } from '../../src/kernels/quantize-block.ts'
 import {
   quantizeBlockTranspose,
   quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
   type TransposeParams,
   transposeParams,
   transposeWorkgroups,
@@ -386,15 +387,23 @@ testOnGpu('block quantization agrees', async (device) => {
   }
 })
 
-testOnGpu('the int4 block-32 kernel agrees', async (device) => {
-  for (const c of cases(ALIGNED_LAYOUTS)) {
-    await agree(device, {
-      ...c,
-      kernel: quantizeInt4Block32,
-      buffers: { values: c.values, segments: c.segments, ...blockBuffers(200, 4, 32) },
-      params: [c.rows, c.lanes, 4, 32, 0, 0, 0, 0],
-    })
-  }
+for (const kernel of [quantizeInt4Block32, quantizeInt4Block32Subgroup]) {
+  testOnGpu(`${kernel.name} agrees`, async (device) => {
+    if (kernel.subgroups && !device.tuning.subgroups) return
+    for (const c of cases(ALIGNED_LAYOUTS)) {
+      if (kernel.subgroups && c.lanes < 8) continue
+      await agree(device, {
+        ...c,
+        kernel,
+        buffers: { values: c.values, segments: c.segments, ...blockBuffers(200, 4, 32) },
+        params: [c.rows, c.lanes, 4, 32, 0, 0, 0, 0],
+      })
+    }
+  })
+}
+
+testOnGpu('lavapipe has subgroups of 8, so that the kernels made for them are tested', (device) => {
+  if (device.info.driver.includes('llvmpipe')) assert.equal(device.tuning.subgroups, true)
 })
 
 testOnGpu('transposing block quantization agrees, also in pieces', async (device) => {
@@ -421,10 +430,10 @@ testOnGpu('transposing block quantization agrees, also in pieces', async (device
           blockBase: 3,
           slot: 1,
         }
-        const common = bits === 4 && blockSize === 32 && asymmetric === 0
-        for (const kernel of common && n % 4 === 0
-          ? [quantizeBlockTranspose, quantizeInt4Block32Transpose]
-          : [quantizeBlockTranspose]) {
+        const common = bits === 4 && blockSize === 32 && asymmetric === 0 && n % 4 === 0
+        const teams = device.tuning.subgroups ? [quantizeInt4Block32TransposeSubgroup] : []
+        const fast = common ? [quantizeInt4Block32Transpose, ...teams] : []
+        for (const kernel of [quantizeBlockTranspose, ...fast]) {
           await agree(device, {
             kernel,
             buffers: {
@@ -432,7 +441,7 @@ testOnGpu('transposing block quantization agrees, also in pieces', async (device
               ...blockBuffers(n * p.blocksPerColumn + 8, bits, blockSize),
             },
             params: [...transposeParams(p)],
-            workgroups: transposeWorkgroups(rows, n, blockSize),
+            workgroups: transposeWorkgroups(kernel, rows, n, blockSize),
             label: `${kind} ${rows}x${n}, ${bits} bits, block ${blockSize}, asymmetric ${asymmetric}, shrink ${shrinkCount}`,
           })
         }

@@ -3,10 +3,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ComputeDevice } from '../../src/compute/compute-device.ts'
-import { blockKernel, quantizeBlock, quantizeInt4Block32 } from '../../src/kernels/quantize-block.ts'
+import {
+  blockKernel,
+  quantizeBlock,
+  quantizeInt4Block32,
+  quantizeInt4Block32Subgroup,
+} from '../../src/kernels/quantize-block.ts'
 import {
   quantizeBlockTranspose,
   quantizeInt4Block32Transpose,
+  quantizeInt4Block32TransposeSubgroup,
   type TransposeParams,
   transposeKernel,
   transposeParams,
@@ -219,12 +225,13 @@ testOnDevices('transposing equals quantizing the transposed matrix, whole or in 
         const rows = Math.min(rowsPerPiece, k - row)
         const p = transposeOf({ rows, n, firstBlock: row / 32, blocksPerColumn })
         const values = source.slice(row * n, (row + rows) * n)
+        const kernel = transposeKernel(p, device.tuning.subgroups)
         written = await runKernel(
           device,
-          transposeKernel(p),
+          kernel,
           { values, ...written },
           [...transposeParams(p)],
-          transposeWorkgroups(rows, n, 32),
+          transposeWorkgroups(kernel, rows, n, 32),
         )
       }
       assert.deepEqual(written, expected, `${k}x${n} in pieces of ${rowsPerPiece} rows`)
@@ -235,13 +242,16 @@ testOnDevices('transposing equals quantizing the transposed matrix, whole or in 
 test('the fast kernels are chosen only where they hold', () => {
   assert.equal(blockKernel(4, 32, false, 0), quantizeInt4Block32)
   assert.equal(blockKernel(4, 32, false, 1), quantizeInt4Block32)
-  assert.equal(blockKernel(4, 32, false, 0, false), quantizeBlock)
+  assert.equal(blockKernel(4, 32, false, 0, { aligned: false, subgroups: true }), quantizeBlock)
+  assert.equal(blockKernel(4, 32, false, 0, { subgroups: true }), quantizeInt4Block32Subgroup)
+  assert.equal(blockKernel(4, 64, false, 0, { subgroups: true }), quantizeBlock)
   assert.equal(blockKernel(4, 64, false, 0), quantizeBlock)
   assert.equal(blockKernel(8, 32, false, 0), quantizeBlock)
   assert.equal(blockKernel(4, 32, true, 0), quantizeBlock)
   assert.equal(blockKernel(4, 32, false, 12), quantizeBlock)
   assert.equal(transposeKernel(transposeOf({})), quantizeInt4Block32Transpose)
-  assert.equal(transposeKernel(transposeOf({ n: 6 })), quantizeBlockTranspose)
+  assert.equal(transposeKernel(transposeOf({}), true), quantizeInt4Block32TransposeSubgroup)
+  assert.equal(transposeKernel(transposeOf({ n: 6 }), true), quantizeBlockTranspose)
   assert.equal(transposeKernel(transposeOf({ valuesStart: 2 })), quantizeBlockTranspose)
   assert.equal(transposeKernel(transposeOf({ packedWordBase: 2 })), quantizeBlockTranspose)
 })

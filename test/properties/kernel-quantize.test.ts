@@ -179,10 +179,12 @@ testOnGpu('any values and settings: blocks equal the reference', async (device) 
         zero_points: new Uint32Array(blocks),
         flags: new Uint32Array(2),
       }
-      const kernel = blockKernel(width, blockSize, asymmetric, shrinkCount, start % 4 === 0)
       const params = [1, 8, width, blockSize, asymmetric ? 1 : 0, shrinkCount, 0, 0]
-      const expected = await runKernel(referenceDevice(), kernel, buffers, params, segmentWorkgroups(1, 8))
-      assert.deepEqual(await runKernel(device, kernel, buffers, params, segmentWorkgroups(1, 8)), expected)
+      for (const subgroups of new Set([false, device.tuning.subgroups])) {
+        const kernel = blockKernel(width, blockSize, asymmetric, shrinkCount, { aligned: start % 4 === 0, subgroups })
+        const expected = await runKernel(referenceDevice(), kernel, buffers, params, segmentWorkgroups(1, 8))
+        assert.deepEqual(await runKernel(device, kernel, buffers, params, segmentWorkgroups(1, 8)), expected)
+      }
     }),
     { numRuns: GPU_RUNS, seed: SEED },
   )
@@ -218,10 +220,12 @@ testOnGpu('any matrix and settings: transposed blocks equal the reference', asyn
         zero_points: new Uint32Array(n * blocksPerColumn),
         flags: new Uint32Array(2),
       }
-      const kernel = transposeKernel(p)
-      const groups = transposeWorkgroups(rows, n, settings.blockSize)
-      const expected = await runKernel(referenceDevice(), kernel, buffers, [...transposeParams(p)], groups)
-      assert.deepEqual(await runKernel(device, kernel, buffers, [...transposeParams(p)], groups), expected)
+      for (const subgroups of new Set([false, device.tuning.subgroups])) {
+        const kernel = transposeKernel(p, subgroups)
+        const groups = transposeWorkgroups(kernel, rows, n, settings.blockSize)
+        const expected = await runKernel(referenceDevice(), kernel, buffers, [...transposeParams(p)], groups)
+        assert.deepEqual(await runKernel(device, kernel, buffers, [...transposeParams(p)], groups), expected)
+      }
     }),
     { numRuns: GPU_RUNS, seed: SEED },
   )
