@@ -71,7 +71,7 @@ function median(numbers: number[]): number {
   return sorted[Math.floor(sorted.length / 2)]!
 }
 
-const device = await openDevice(options.device)
+const device = await openDevice(options.device, { timeEveryPass: true })
 const bytes = Number(options.mib) * MIB
 const runs = Number(options.runs)
 const elements = bytes / 4

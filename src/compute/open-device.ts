@@ -8,6 +8,8 @@ import { openReferenceDevice } from './reference-device.ts'
 export interface OpenDeviceOptions {
   /** Bytes that all buffers of the device may take together. */
   budgetBytes?: number
+  /** For benchmarks: on software adapters only some of the passes are timed otherwise. */
+  timeEveryPass?: boolean
 }
 
 /** Throws device_unavailable when a named adapter is not there. */

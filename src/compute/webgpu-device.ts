@@ -10,6 +10,7 @@ import { WebgpuDevice } from './webgpu-queue.ts'
 
 export interface WebgpuDeviceOptions {
   budgetBytes?: number
+  timeEveryPass?: boolean
   /** Another folder of shaders, for tests. */
   shaderFolder?: URL
 }
@@ -28,8 +29,9 @@ export async function openWebgpuDevice(name: string, options: WebgpuDeviceOption
   const opened = await requestGpuDevice(name)
   if (opened === null) return null
   const { device, info } = opened
-  const { budgetBytes = defaultBudget(info), shaderFolder } = options
-  return new WebgpuDevice(device, info, shaderFolder === undefined ? { budgetBytes } : { budgetBytes, shaderFolder })
+  const { budgetBytes = defaultBudget(info), timeEveryPass, shaderFolder } = options
+  const queueOptions = { budgetBytes, timeEveryPass }
+  return new WebgpuDevice(device, info, shaderFolder === undefined ? queueOptions : { ...queueOptions, shaderFolder })
 }
 
 /** The bare device, for openWebgpuDevice and for tests that take it away from under it. */

@@ -33,8 +33,16 @@ const MAP_ALIGNMENT_BYTES = 8
 const SOFTWARE_TUNING = { chunkBytes: 4 * 2 ** 20, lanes: 3, segmentElements: 65536 }
 const DISCRETE_TUNING = { chunkBytes: 32 * 2 ** 20, lanes: 3, segmentElements: 4096 }
 
+/**
+ * lavapipe sends an empty frame through its rasterizer threads for each time stamp: with every pass timed, a quarter of the
+ * system time of a job went there.
+ */
+const SOFTWARE_TIMED_PASSES = 16
+
 export interface WebgpuQueueOptions {
   budgetBytes: number
+  /** Times every pass, also where that is costly. */
+  timeEveryPass?: boolean | undefined
   /** Another shader folder, for tests. */
   shaderFolder?: URL
 }
@@ -76,7 +84,7 @@ export class WebgpuDevice implements ComputeDevice {
     this.#budget = new MemoryBudget(options.budgetBytes)
     this.#pipelines = new PipelineCache(device, options.shaderFolder)
     this.#bindGroups = new BindGroupCache(device, this.#pipelines)
-    this.#timer = new KernelTimer(device)
+    this.#timer = new KernelTimer(device, info.software && options.timeEveryPass !== true ? SOFTWARE_TIMED_PASSES : 1)
     this.#staging = new BufferPool(device, 'readback')
     this.#paramBlocks = new BufferPool(device, 'params')
     device.addEventListener('uncapturederror', (event) => {

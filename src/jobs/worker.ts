@@ -46,15 +46,16 @@ export async function serveDevice(openNow: () => Promise<ComputeDevice>, describ
         }
       }
       case 'companions':
-        return answerDescribing(request)
       case 'describe': {
+        if (!describeFirst) throw unanswered(request.type)
+        if (request.type === 'companions') return answerDescribing(request)
         const described = await answerDescribing(request)
         // Opening keeps this thread busy, so the answer goes first: the parent prepares the job meanwhile.
         setImmediate(() => void device().catch(fail))
         return described
       }
       default:
-        throw new AppError('internal', `the GPU worker does not answer "${request.type}"`)
+        throw unanswered(request.type)
     }
   }
 
@@ -78,6 +79,10 @@ async function open(openNow: () => Promise<ComputeDevice>): Promise<ComputeDevic
     rssBytes: process.memoryUsage.rss(),
   })
   return device
+}
+
+function unanswered(type: string): AppError {
+  return new AppError('internal', `the GPU worker does not answer "${type}"`)
 }
 
 function fail(error: unknown): void {
