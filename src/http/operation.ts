@@ -73,7 +73,7 @@ export function readinessBody(health: Health, access: Exposure, version: string)
     },
     device,
     referenceDevice: device?.kind === 'reference',
-    queue,
+    queue: { queued: queue.queued, running: queue.running, limit: queue.limit },
     store: { freeBytes: store.freeBytes, minFreeBytes: store.minFreeBytes },
     workerRestarts: worker.restarts,
     access,
@@ -146,11 +146,14 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
 
 function setHealthGauges({ metrics, config, keys }: HttpDeps, health: Health): void {
   const { worker, store, queue } = health
+  metrics.ready.set(health.ready ? 1 : 0)
   metrics.queueDepth.set(queue.queued)
+  metrics.queueOldestSeconds.set(queue.oldestSeconds)
   metrics.jobsRunning.set(queue.running)
   metrics.workerUp.set(worker.up ? 1 : 0)
   if (worker.startSeconds !== null) metrics.workerStartSeconds.set(worker.startSeconds)
   metrics.storeFreeBytes.set(store.freeBytes)
+  metrics.storeFloorBytes.set(store.minFreeBytes)
   metrics.draining.set(health.draining ? 1 : 0)
   metrics.insecure.set(exposureOf(config, keys.required) === 'insecure' ? 1 : 0)
   metrics.apiKeys.set(keys.count)

@@ -229,7 +229,7 @@ async function assemble(
       const counts = await catalog.countJobs().catch((error: unknown) => {
         store.writable = false
         store.error ??= AppError.from(error).detail
-        return { queued: 0, running: 0 }
+        return { queued: 0, running: 0, oldestQueuedAt: null }
       })
       return {
         ready: gpu.up && store.writable && store.freeBytes >= limits.minFreeBytes && !engine.draining,
@@ -243,7 +243,14 @@ async function assemble(
           startSeconds: gpu.startSeconds,
         },
         store,
-        queue: { ...counts, limit: limits.maxQueuedJobs },
+        queue: {
+          queued: counts.queued,
+          running: counts.running,
+          limit: limits.maxQueuedJobs,
+          // A clock that was set back would make it negative.
+          oldestSeconds:
+            counts.oldestQueuedAt === null ? 0 : Math.max(0, (Date.now() - Date.parse(counts.oldestQueuedAt)) / 1000),
+        },
         children: [
           ...[gpu].flatMap(({ pid, rssBytes }) => (pid === null ? [] : [{ kind: 'gpu' as const, pid, rssBytes }])),
           ...[inspect.status()].flatMap(({ pid, rssBytes }) =>

@@ -277,7 +277,8 @@ export interface Health {
     startSeconds: number | null
   }
   store: { writable: boolean; error: string | null; freeBytes: number; minFreeBytes: number }
-  queue: { queued: number; running: number; limit: number }
+  /** oldestSeconds: since the acceptance of the job at the head of the queue; 0: none waits. */
+  queue: { queued: number; running: number; limit: number; oldestSeconds: number }
   /** Resident bytes of live children, by kind. */
   children: { kind: ChildKind; pid: number; rssBytes: number }[]
 }

@@ -142,7 +142,8 @@ export interface Catalog extends UploadCatalog {
   ): Promise<EnqueueResult>
   getJob(id: string): Promise<JobRecord | null>
   listJobs(page: PageRequest & { state?: JobState | null; modelId?: string | null }): Promise<Page<JobRecord>>
-  countJobs(): Promise<{ queued: number; running: number }>
+  /** oldestQueuedAt: when the job that waits at the head of the queue was accepted; null: none waits. */
+  countJobs(): Promise<{ queued: number; running: number; oldestQueuedAt: string | null }>
   /** Takes the oldest queued job and makes it running; null: none waits. */
   claimJob(now: string): Promise<JobRecord | null>
   /** running -> queued with this attempt number; null when the job is not running. */

@@ -233,7 +233,9 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
       call('counting jobs', () => {
         const rows = all(`SELECT state, count(*) AS n FROM jobs WHERE state IN ('queued', 'running') GROUP BY state`)
         const count = (state: JobState) => Number(rows.find((row) => row['state'] === state)?.['n'] ?? 0)
-        return { queued: count('queued'), running: count('running') }
+        const head = get(`SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1`)
+        const oldestQueuedAt = head === undefined ? null : String(head['created_at'])
+        return { queued: count('queued'), running: count('running'), oldestQueuedAt }
       }),
     claimJob: (now) =>
       call('taking a job', () => {

@@ -3,11 +3,14 @@
 // `createMetrics` makes a registry of its own, so that two apps in one process do not share counters.
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { ERROR_CODES } from '../errors.ts'
 
 interface MetricRow {
   type: 'counter' | 'gauge' | 'histogram'
   help: string
   labels: readonly string[]
+  /** Series that are there from the start, at 0: an increase from nothing to 1 is none for Prometheus. */
+  starts?: readonly Record<string, string>[]
   buckets?: readonly number[]
 }
 
@@ -18,6 +21,8 @@ const JOB_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800,
 const BYTES_PER_SECOND = [1e6, 1e7, 5e7, 1e8, 2.5e8, 5e8, 1e9, 2.5e9, 5e9, 1e10, 5e10]
 const SIZE_RATIO = [0.1, 0.13, 0.2, 0.25, 0.27, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1, 1.1]
 const DROP = [-0.05, -0.01, -0.001, 0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
+const CHILDREN = ['gpu', 'inference', 'inspect']
+const DEATH_CAUSES = ['crashed', 'timeout', 'memory', 'device_lost']
 
 export const METRICS = {
   jobs_total: {
@@ -30,7 +35,12 @@ export const METRICS = {
     labels: [],
     help: 'Jobs answered by an artifact that was already in the store.',
   },
-  job_failures_total: { type: 'counter', labels: ['code'], help: 'Failed jobs by error code.' },
+  job_failures_total: {
+    type: 'counter',
+    labels: ['code'],
+    starts: Object.keys(ERROR_CODES).map((code) => ({ code })),
+    help: 'Failed jobs by error code.',
+  },
   job_duration_seconds: {
     type: 'histogram',
     labels: ['method', 'outcome'],
@@ -44,7 +54,13 @@ export const METRICS = {
     help: 'Wall time by stage: compress (of which open, calibrate, encode, finish, measure) and validate.',
   },
   job_attempts_total: { type: 'counter', labels: [], help: 'Attempts started; more than jobs when a child died.' },
+  ready: { type: 'gauge', labels: [], help: '1 while /readyz answers 200: jobs can be taken and done.' },
   queue_depth: { type: 'gauge', labels: [], help: 'Jobs that wait.' },
+  queue_oldest_seconds: {
+    type: 'gauge',
+    labels: [],
+    help: 'How long ago the job at the head of the queue was accepted; 0: none waits.',
+  },
   jobs_running: { type: 'gauge', labels: [], help: 'Jobs in work.' },
   queue_wait_seconds: {
     type: 'histogram',
@@ -89,12 +105,18 @@ export const METRICS = {
     buckets: DROP,
     help: 'Loss of accuracy by validation metric, original minus artifact (0.01 is one point); below 0: it gained.',
   },
-  requirements_total: { type: 'counter', labels: ['outcome'], help: 'Requirements judged. outcome: met, unmet.' },
+  requirements_total: {
+    type: 'counter',
+    labels: ['outcome'],
+    starts: [{ outcome: 'met' }, { outcome: 'unmet' }],
+    help: 'Requirements judged. outcome: met, unmet.',
+  },
   device_lost_total: { type: 'counter', labels: [], help: 'Times that the device was lost during work.' },
   worker_restarts_total: { type: 'counter', labels: [], help: 'Times that the GPU worker was started again.' },
   child_deaths_total: {
     type: 'counter',
     labels: ['child', 'cause'],
+    starts: CHILDREN.flatMap((child) => DEATH_CAUSES.map((cause) => ({ child, cause }))),
     help: 'Children that ended untold. cause: crashed, timeout, memory, device_lost.',
   },
   worker_up: { type: 'gauge', labels: [], help: '1 while the GPU worker is ready.' },
@@ -111,6 +133,11 @@ export const METRICS = {
   },
   reference_device: { type: 'gauge', labels: [], help: '1 when kernels run on the scalar reference device.' },
   store_free_bytes: { type: 'gauge', labels: [], help: 'Free space where the data folder is.' },
+  store_floor_bytes: {
+    type: 'gauge',
+    labels: [],
+    help: 'Free space that uploads and artifacts leave untouched (diskFloorBytes): below it nothing is taken.',
+  },
   draining: { type: 'gauge', labels: [], help: '1 from the stop signal on: no new jobs are taken.' },
   insecure: {
     type: 'gauge',
@@ -156,6 +183,11 @@ function memberName(name: string): string {
   return name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 }
 
+function startedCounter(counter: Counter, starts: readonly Record<string, string>[]): Counter {
+  for (const labels of starts) counter.inc(labels, 0)
+  return counter
+}
+
 /** Node's own figures (CPU, memory, event loop delay) come along under the same prefix when `processFigures` is set. */
 export function createMetrics(version: string, processFigures = true): Metrics {
   const registry = new Registry()
@@ -164,7 +196,7 @@ export function createMetrics(version: string, processFigures = true): Metrics {
     const common = { name: METRIC_PREFIX + name, help: row.help, labelNames: [...row.labels], registers: [registry] }
     instruments[memberName(name)] =
       row.type === 'counter'
-        ? new Counter(common)
+        ? startedCounter(new Counter(common), row.starts ?? [])
         : row.type === 'gauge'
           ? new Gauge(common)
           : new Histogram({ ...common, buckets: [...(row.buckets ?? [])] })

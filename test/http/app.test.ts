@@ -143,6 +143,8 @@ test('metrics are Prometheus text, with the route template as label', async (t) 
   assert.match(text, /tensorpress_device_info\{kind="webgpu",adapter="llvmpipe \(LLVM 19\)",driver="Mesa 25\.0\.7"\} 1/)
   assert.match(text, /tensorpress_worker_resident_memory_bytes\{child="gpu"\} 100000000/)
   assert.match(text, /tensorpress_store_free_bytes 5000000000/)
+  assert.match(text, /tensorpress_store_floor_bytes 1000000000/)
+  assert.match(text, /tensorpress_queue_oldest_seconds 0/)
   for (const name of Object.keys(METRICS)) assert.ok(text.includes(`# HELP ${METRIC_PREFIX}${name} `), name)
 })
 

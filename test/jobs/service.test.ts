@@ -441,7 +441,7 @@ test('health names the device, the children and the queue', async (t) => {
   assert.equal(health.ready, true)
   assert.equal(health.worker.device?.adapter, 'fake')
   assert.equal(health.store.writable, true)
-  assert.deepEqual(health.queue, { queued: 0, running: 0, limit: 256 })
+  assert.deepEqual(health.queue, { queued: 0, running: 0, limit: 256, oldestSeconds: 0 })
   const gpu = health.children.find((child) => child.kind === 'gpu')
   assert.ok(gpu !== undefined && gpu.rssBytes > 10_000_000)
 })

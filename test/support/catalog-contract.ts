@@ -152,7 +152,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
       const other = await catalog.enqueueJob(newJob('j3'), { ...key, fingerprint: 'other' }, ONE_WAITS)
       assert.deepEqual(other, { kind: 'key_reused', jobId: 'j1' })
       assert.deepEqual(await catalog.enqueueJob(newJob('j4'), null, ONE_WAITS), { kind: 'queue_full', queued: 1 })
-      assert.deepEqual(await catalog.countJobs(), { queued: 1, running: 0 })
+      assert.deepEqual(await catalog.countJobs(), { queued: 1, running: 0, oldestQueuedAt: at(1) })
     },
   )
 
@@ -209,7 +209,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     )
     assert.equal((await catalog.claimJob(at(4)))?.id, 'j3')
     assert.equal(await catalog.claimJob(at(5)), null)
-    assert.deepEqual(await catalog.countJobs(), { queued: 0, running: 3 })
+    assert.deepEqual(await catalog.countJobs(), { queued: 0, running: 3, oldestQueuedAt: null })
   })
 
   contract('a job that was put back is taken before younger ones and keeps its first start', async (catalog) => {

@@ -377,7 +377,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
         draining: false,
         worker: { up: true, device: FAKE_DEVICE, limits: null, restarts: 0, lastError: null, startSeconds: 0.3 },
         store: { writable: true, error: null, freeBytes: 5e9, minFreeBytes: 1e9 },
-        queue: { queued: 0, running: 0, limit: 256 },
+        queue: { queued: 0, running: 0, limit: 256, oldestSeconds: 0 },
         children: [{ kind: 'gpu', pid: 1, rssBytes: 1e8 }],
         ...fake.healthChanges,
       }

@@ -97,6 +97,14 @@ test('failures are counted by code; deaths and restarts of children by kind', as
   assert.equal(got.get('worker_restarts_total'), 1)
 })
 
+test('counters with known labels are there from the start, so that the first failure is an increase', async () => {
+  const got = await samples(createMetrics('1.2.3', false))
+  assert.equal(got.get('job_failures_total{code="worker_crashed"}'), 0)
+  assert.equal(got.get('child_deaths_total{child="inspect",cause="memory"}'), 0)
+  assert.equal(got.get('requirements_total{outcome="unmet"}'), 0)
+  assert.equal(got.get('device_lost_total'), 0)
+})
+
 test('the method label is made of method ids, each once', () => {
   const { steps } = sampleReport().recipe
   const prune = { ...steps[0]!, method: 'prune-magnitude' }
