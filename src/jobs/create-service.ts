@@ -21,6 +21,7 @@ import { createJobQueue } from './job-queue.ts'
 import { createJobService } from './job-service.ts'
 import { createDatasetService, createModelService, createPlanService } from './model-service.ts'
 import type { Health, Service, ServiceLimits, ServiceLog, ServiceOptions } from './service.ts'
+import { shareWhileRunning } from './share-while-running.ts'
 import { createUploadService } from './upload-service.ts'
 import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-pool.ts'
 
@@ -223,7 +224,8 @@ async function assemble(
     uploads,
     plans: createPlanService(parts),
     jobs: createJobService({ catalog, models, datasets, artifacts, inspect, engine, events, closing: closing.signal }),
-    async health(): Promise<Health> {
+    // It writes and syncs a file, and anybody may ask.
+    health: shareWhileRunning(async (): Promise<Health> => {
       const gpu = worker.status()
       const store = await storeHealth(data, limits.minFreeBytes)
       const counts = await catalog.countJobs().catch((error: unknown) => {
@@ -259,7 +261,7 @@ async function assemble(
           ...[...inference].map((pid) => ({ kind: 'inference' as const, pid, rssBytes: residentBytes(pid) ?? 0 })),
         ],
       }
-    },
+    }),
     close() {
       closed ??= close()
       return closed
