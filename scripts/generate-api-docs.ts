@@ -4,7 +4,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import { join } from 'node:path'
-import { environmentName, LIMITS, loadConfig } from '../src/config.ts'
+import { environmentName, LIMITS, loadConfig, RETENTION } from '../src/config.ts'
 import { ERROR_CODES, type ErrorCode } from '../src/errors.ts'
 import { listRoutes } from '../src/http/app.ts'
 import type { HttpDeps } from '../src/http/deps.ts'
@@ -109,12 +109,15 @@ function routeTable(): string {
   return ['| call | meaning | scope | answers |', '|---|---|---|---|', ...rows].join('\n')
 }
 
-function limitTable(): string {
-  const rows = Object.entries(LIMITS).map(
+function settingsTable(
+  title: string,
+  settings: Record<string, { default: number; unit: string; reason: string }>,
+): string {
+  const rows = Object.entries(settings).map(
     ([name, row]) =>
       `| \`${name}\` | ${row.default.toLocaleString('en-US')} ${row.unit === 'count' ? '' : row.unit} | \`${environmentName(name)}\` | ${cell(row.reason)} |`,
   )
-  return ['| limit | default | variable | why |', '|---|---|---|---|', ...rows].join('\n')
+  return [`| ${title} | default | variable | why |`, '|---|---|---|---|', ...rows].join('\n')
 }
 
 /** Replaces what stands between two comments of a hand-written page. */
@@ -134,7 +137,8 @@ const files: Record<string, string> = {
   'docs/openapi.json': `${JSON.stringify(buildOpenApi(routes, VERSION), null, 2)}\n`,
   'docs/errors.md': errorsPage(),
   'docs/metrics.md': metricsPage(),
-  'docs/api.md': withParts('docs/api.md', { routes: routeTable(), limits: limitTable() }),
+  'docs/api.md': withParts('docs/api.md', { routes: routeTable(), limits: settingsTable('limit', LIMITS) }),
+  'docs/operations.md': withParts('docs/operations.md', { retention: settingsTable('setting', RETENTION) }),
 }
 
 for (const [file, text] of Object.entries(files)) {

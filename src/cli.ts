@@ -13,6 +13,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<{ command:
   validate: { summary: 'compare a compressed model with its original', load: () => import('./cli/validate.ts') },
   keys: { summary: 'make an API key for the server', load: () => import('./cli/keys.ts') },
   bench: { summary: 'measure speed and memory on this machine', load: () => import('./cli/bench.ts') },
+  gc: { summary: 'remove what has expired from a data folder that no server uses', load: () => import('./cli/gc.ts') },
   doctor: { summary: 'show which devices and libraries were found', load: () => import('./cli/doctor.ts') },
 }
 

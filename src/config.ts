@@ -14,7 +14,7 @@ interface LimitRow {
   /** Smallest and largest value that makes sense. */
   min: number
   max: number
-  unit: 'bytes' | 'count' | 'seconds' | 'bytes per second'
+  unit: 'bytes' | 'count' | 'seconds' | 'hours' | 'bytes per second'
   reason: string
 }
 
@@ -94,36 +94,12 @@ export const LIMITS = {
     unit: 'seconds',
     reason: 'Time to send the header lines, so that slow clients cannot hold connections open.',
   },
-  downloadBytesPerSecond: {
-    default: KIB,
-    min: 0,
-    max: GIB,
-    unit: 'bytes per second',
-    reason: 'A client that takes its answer slower than this over two minutes is cut, so that it holds no file open.',
-  },
   connections: {
-    default: 4096,
-    min: 16,
-    max: 65_536,
-    unit: 'count',
-    reason:
-      'Open connections, some 20 KB each. At the limit the longest idle one makes way, so that probes always get in. Lowered by itself where the system allows fewer open files.',
-  },
-  parallelRequests: {
-    default: 2048,
-    min: 8,
-    max: 65_536,
-    unit: 'count',
-    reason:
-      'Requests in work, event streams and waiting calls included, probes and /metrics not. At most three quarters of the connections.',
-  },
-  requestsPerKey: {
-    default: 1024,
+    default: 512,
     min: 1,
     max: 65_536,
     unit: 'count',
-    reason:
-      'Requests in work of one API key, and of all callers without one together: half, so that none can shut out the others.',
+    reason: 'Open connections, event streams included: below the usual limit of 1,024 file descriptors.',
   },
   queueLength: {
     default: 256,
@@ -171,6 +147,71 @@ export const LIMITS = {
   },
 } as const satisfies Record<string, LimitRow>
 
+/** How long things are kept. Named and set like limits; 0 stands for "never" and "no cap". */
+export const RETENTION = {
+  storeBytes: {
+    default: 0,
+    min: 0,
+    max: 1024 * 1024 * GIB,
+    unit: 'bytes',
+    reason:
+      'Cap on models, datasets, artifacts and reports together. 0: none, and nothing is ever deleted to make room, because only the operator knows how large the volume is and what may go.',
+  },
+  modelMaxAgeHours: {
+    default: 0,
+    min: 0,
+    max: 876_000,
+    unit: 'hours',
+    reason: 'A model that no job used for this long expires. 0: never, since only its owner can upload it again.',
+  },
+  datasetMaxAgeHours: {
+    default: 0,
+    min: 0,
+    max: 876_000,
+    unit: 'hours',
+    reason: 'The same for datasets.',
+  },
+  artifactMaxAgeHours: {
+    default: 0,
+    min: 0,
+    max: 876_000,
+    unit: 'hours',
+    reason:
+      'An artifact that was neither downloaded nor used by a job for this long expires. 0: never; the same job makes the same bytes again.',
+  },
+  jobMaxAgeHours: {
+    default: 0,
+    min: 0,
+    max: 876_000,
+    unit: 'hours',
+    reason: 'An ended job and its report are removed this long after its end. 0: never by age.',
+  },
+  endedJobs: {
+    default: 10_000,
+    min: 0,
+    max: 10_000_000,
+    unit: 'count',
+    reason:
+      'Ended jobs that are kept with their reports, the newest; 0: any number. Reports have a row per tensor: 10,000 of a model of 250 tensors take about 1 GB.',
+  },
+  evictionGraceSeconds: {
+    default: 600,
+    min: 60,
+    max: 86_400,
+    unit: 'seconds',
+    reason: 'What was used this recently is not evicted for space: a client may be between its upload and its job.',
+  },
+  expirySweepSeconds: {
+    default: 600,
+    min: 10,
+    max: 86_400,
+    unit: 'seconds',
+    reason: 'How often expiry is looked at, give or take a fifth, so that servers of one volume do not do it in step.',
+  },
+} as const satisfies Record<string, LimitRow>
+
+export type RetentionSettings = Record<keyof typeof RETENTION, number>
+
 export type LimitName = keyof typeof LIMITS
 export type Limits = Record<LimitName, number>
 
@@ -198,6 +239,7 @@ export interface Config {
   /** Listening beyond loopback without keys was asked for. */
   insecure: boolean
   limits: Limits
+  retention: RetentionSettings
 }
 
 export interface ServeOptions {
@@ -208,12 +250,14 @@ export interface ServeOptions {
   insecure?: boolean | undefined
 }
 
-const limitShape = Object.fromEntries(
-  Object.entries(LIMITS).map(([name, row]) => [
+/** One whole number per row, within its bounds. */
+function shapeOf<Name extends string>(rows: Record<Name, LimitRow>): Record<Name, z.ZodDefault<z.ZodCoercedNumber>> {
+  const shape = Object.entries<LimitRow>(rows).map(([name, row]) => [
     name,
     z.coerce.number().int().min(row.min).max(row.max).default(row.default),
-  ]),
-) as Record<LimitName, z.ZodDefault<z.ZodCoercedNumber>>
+  ])
+  return Object.fromEntries(shape) as Record<Name, z.ZodDefault<z.ZodCoercedNumber>>
+}
 
 const configSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
@@ -236,7 +280,8 @@ const configSchema = z.strictObject({
     .union([z.boolean(), z.enum(['0', '1', 'false', 'true'])])
     .default(false)
     .transform((value) => value === true || value === '1' || value === 'true'),
-  limits: z.strictObject(limitShape),
+  limits: z.strictObject(shapeOf(LIMITS)),
+  retention: z.strictObject(shapeOf(RETENTION)),
 })
 
 /** uploadBytes -> TENSORPRESS_UPLOAD_BYTES */
@@ -260,6 +305,7 @@ export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions
     apiKeysFile: environment[environmentName('apiKeysFile')],
     insecure: given('insecure'),
     limits: Object.fromEntries(Object.keys(LIMITS).map((name) => [name, fromEnvironment(name)])),
+    retention: Object.fromEntries(Object.keys(RETENTION).map((name) => [name, fromEnvironment(name)])),
   })
   if (result.success) return result.data as Config
   const issue = result.error.issues[0]!

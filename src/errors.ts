@@ -58,6 +58,10 @@ export const ERROR_CODES = {
   },
   // it is not there, or not in a state that allows it
   not_found: { kind: 'not_found', summary: 'No such model, dataset, job, artifact, tensor or route.' },
+  artifact_expired: {
+    kind: 'not_found',
+    summary: 'The job made an artifact that retention has removed since; its report is still there.',
+  },
   conflict: {
     kind: 'conflict',
     summary: 'The state of the resource does not allow this call (in use, not finished, already exists).',
@@ -94,10 +98,6 @@ export const ERROR_CODES = {
   },
   body_too_large: { kind: 'capacity', summary: 'The upload is larger than the limit in `context`.' },
   headers_too_large: { kind: 'capacity', summary: 'The header lines are larger than the limit in `context`.' },
-  too_many_requests: {
-    kind: 'capacity',
-    summary: 'The API key, or all callers without one, have as many requests in work as the limit allows.',
-  },
   too_many_uploads: {
     kind: 'capacity',
     summary: 'As many uploads as the limit allows are in progress; try again later.',
@@ -115,6 +115,10 @@ export const ERROR_CODES = {
     summary: 'The job was longer in one stage than its limit allows; `context` has stage and limit.',
   },
   disk_full: { kind: 'capacity', summary: 'The store has too little free space for this.' },
+  store_quota_exceeded: {
+    kind: 'capacity',
+    summary: 'The store is at its cap `storeBytes`, and not enough of what lies there is unused and may expire.',
+  },
   gpu_memory_exceeded: { kind: 'capacity', summary: 'The byte budget of the device does not hold this tensor.' },
   // the machine
   device_unavailable: { kind: 'device', summary: 'The requested adapter is not there, or no adapter is.' },
@@ -135,10 +139,6 @@ export const ERROR_CODES = {
     summary: 'The artifact does not meet `require`; the report says by how much.',
   },
   cancelled: { kind: 'cancelled', summary: 'The job was cancelled.' },
-  overloaded: {
-    kind: 'unavailable',
-    summary: 'As many requests as the limit allows are in work; try again in a moment.',
-  },
   shutting_down: { kind: 'unavailable', summary: 'The server is draining and takes no new jobs.' },
   internal: { kind: 'internal', summary: 'A bug in Tensorpress; the log has the whole error under the request id.' },
 } as const satisfies Record<string, { kind: ErrorKind; summary: string }>

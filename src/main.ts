@@ -4,11 +4,11 @@
 import { openKeyRing, takeInlineKeys } from './access/key-ring.ts'
 import { exposureOf, loadConfig, refuseOpenBind, type ServeOptions } from './config.ts'
 import { createApp } from './http/app.ts'
-import { fitToOpenFiles, openFileLimit } from './http/capacity.ts'
 import { closeServer, listen } from './http/server.ts'
 import { UploadGate } from './http/upload-gate.ts'
 import { createService } from './jobs/create-service.ts'
 import { onStopSignal, type StopSignal } from './stop-signal.ts'
+import { policyOf } from './store/retention.ts'
 import { createLog } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { serviceHooks } from './telemetry/service-hooks.ts'
@@ -20,9 +20,8 @@ const EXIT_GRACE_MS = 2000
 
 /** Resolves with the exit code once the server has drained after SIGTERM or SIGINT. Throws `usage`, store errors. */
 export async function serve(options: ServeOptions = {}): Promise<number> {
-  const asked = loadConfig(process.env, options)
-  const limits = fitToOpenFiles(asked.limits, openFileLimit())
-  const config = { ...asked, limits }
+  const config = loadConfig(process.env, options)
+  const { limits } = config
   const metrics = createMetrics(VERSION)
   const log = createLog(config.logLevel, undefined, () => metrics.logFailuresTotal.inc())
   const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, log)
@@ -32,13 +31,6 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     log.warn(
       { host: config.host },
       'INSECURE: no API keys; anybody who reaches this address can use and delete everything',
-    )
-  }
-  const { connections, parallelRequests } = limits
-  if (connections < asked.limits.connections) {
-    log.warn(
-      { connections, parallel_requests: parallelRequests, open_files: openFileLimit() },
-      'fewer connections and requests than asked for: the limit of open files is too low (ulimit -n, LimitNOFILE)',
     )
   }
   const stop = stopSignal()
@@ -58,11 +50,15 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       minFreeBytes: limits.diskFloorBytes,
       drainGraceMs: config.drainSeconds * 1000,
     },
+    retention: {
+      policy: policyOf(config.retention),
+      sweepEveryMs: config.retention.expirySweepSeconds * 1000,
+    },
     log,
     hooks: serviceHooks(metrics),
   })
   const app = createApp({ config, keys, service, metrics, log, gate: new UploadGate(limits, metrics) })
-  const { server, url } = await listen(app, config, metrics).catch(async (error: unknown) => {
+  const { server, url } = await listen(app, config).catch(async (error: unknown) => {
     await service.close()
     throw error
   })

@@ -19,9 +19,9 @@ const BY_CODE: Partial<Record<ErrorCode, ExitCode>> = {
   dataset_invalid: 3,
   feature_unsupported: 2,
   disk_full: 1,
+  store_quota_exceeded: 1,
   gpu_memory_exceeded: 1,
   queue_full: 1,
-  too_many_requests: 1,
   too_many_jobs: 1,
   stage_timeout: 1,
   // An output that exists and may not be overwritten.

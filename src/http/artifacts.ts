@@ -52,6 +52,7 @@ const FILE_RESPONSES = {
 }
 const FILE_ERRORS = [
   'not_found',
+  'artifact_expired',
   'conflict',
   'requirement_not_met',
   'request_invalid',
@@ -128,7 +129,7 @@ export function artifactRoutes({ service }: HttpDeps): Route[] {
       responses: {
         200: { description: 'The files.', content: { 'application/json': { schema: artifactListSchema } } },
       },
-      errors: ['not_found', 'conflict', 'requirement_not_met', 'request_invalid'],
+      errors: ['not_found', 'artifact_expired', 'conflict', 'requirement_not_met', 'request_invalid'],
       async handle(request, response) {
         const id = pathParam(request, 'id')
         const files = await filesOf(id, parseQuery(unmetQuery, request).evenIfUnmet)

@@ -85,6 +85,7 @@ export const jobSchema = component(
         reused: z.boolean().meta({ description: 'true: the artifact was in the store already.' }),
       })
       .nullable(),
+    artifactExpired: z.boolean().meta({ description: 'true: there was an artifact, and retention has removed it.' }),
     reportSha256: sha256.nullable(),
     error: errorObjectSchema.nullable(),
     createdAt: time,
@@ -122,6 +123,7 @@ export const jobSchema = component(
     require: null,
     validate: true,
     artifact: null,
+    artifactExpired: false,
     reportSha256: null,
     error: null,
     createdAt: EXAMPLE_TIME,
@@ -171,6 +173,7 @@ export function jobBody(view: JobView): z.output<typeof jobSchema> {
     output: { ...view.output },
     validate: view.validate,
     artifact,
+    artifactExpired: view.artifactExpired,
     reportSha256: view.reportSha256,
     createdAt: view.createdAt,
     startedAt: view.startedAt,
@@ -206,6 +209,7 @@ export const JOB_ERRORS = [
   'queue_full',
   'too_many_jobs',
   'disk_full',
+  'store_quota_exceeded',
   'store_failed',
   'shutting_down',
 ] as const

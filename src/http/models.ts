@@ -155,6 +155,7 @@ export const UPLOAD_ERRORS = [
   'too_many_uploads',
   'limit_exceeded',
   'disk_full',
+  'store_quota_exceeded',
   'store_failed',
   'request_timeout',
   'shutting_down',

@@ -89,7 +89,6 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/healthz',
       operationId: 'health',
       scope: 'open',
-      probe: true,
       tag: 'Operation',
       summary: 'Is the process alive',
       responses: { 200: { description: 'Yes.', content: { 'application/json': { schema: healthSchema } } } },
@@ -103,7 +102,6 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/readyz',
       operationId: 'readiness',
       scope: 'open',
-      probe: true,
       tag: 'Operation',
       summary: 'Can work be done, and on which device',
       description:
@@ -127,7 +125,6 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/metrics',
       operationId: 'metrics',
       scope: 'metrics',
-      probe: true,
       tag: 'Operation',
       summary: 'Prometheus metrics',
       description: 'docs/metrics.md lists every name.',
@@ -157,6 +154,13 @@ function setHealthGauges({ metrics, config, keys }: HttpDeps, health: Health): v
   if (worker.startSeconds !== null) metrics.workerStartSeconds.set(worker.startSeconds)
   metrics.storeFreeBytes.set(store.freeBytes)
   metrics.storeFloorBytes.set(store.minFreeBytes)
+  const { modelBytes, datasetBytes, uploadBytes, artifactBytes, documentBytes } = store.usage
+  metrics.storeBytes.set({ kind: 'model' }, modelBytes)
+  metrics.storeBytes.set({ kind: 'dataset' }, datasetBytes)
+  metrics.storeBytes.set({ kind: 'upload' }, uploadBytes)
+  metrics.storeBytes.set({ kind: 'artifact' }, artifactBytes)
+  metrics.storeBytes.set({ kind: 'document' }, documentBytes)
+  metrics.storeQuotaBytes.set(store.quotaBytes ?? 0)
   metrics.draining.set(health.draining ? 1 : 0)
   metrics.insecure.set(exposureOf(config, keys.required) === 'insecure' ? 1 : 0)
   metrics.apiKeys.set(keys.count)

@@ -8,7 +8,6 @@ import multer from 'multer'
 import { LIMITS, type LimitName, type Limits } from '../config.ts'
 import { AppError, type ErrorCode, type ErrorObject } from '../errors.ts'
 import { requestIdOf } from './request-context.ts'
-import { sendBytes } from './send-bytes.ts'
 
 /** Status of each error code. docs/errors.md is generated from this table and ERROR_CODES. */
 export const STATUS_OF = {
@@ -26,6 +25,7 @@ export const STATUS_OF = {
   unauthorized: 401,
   forbidden: 403,
   not_found: 404,
+  artifact_expired: 410,
   conflict: 409,
   format_unrecognised: 422,
   format_truncated: 422,
@@ -38,12 +38,12 @@ export const STATUS_OF = {
   limit_exceeded: 413,
   body_too_large: 413,
   headers_too_large: 431,
-  too_many_requests: 429,
   too_many_uploads: 429,
   queue_full: 429,
   too_many_jobs: 429,
   stage_timeout: 504,
   disk_full: 507,
+  store_quota_exceeded: 507,
   gpu_memory_exceeded: 413,
   device_unavailable: 503,
   device_lost: 503,
@@ -53,15 +53,12 @@ export const STATUS_OF = {
   validation_failed: 422,
   requirement_not_met: 422,
   cancelled: 409,
-  overloaded: 503,
   shutting_down: 503,
   internal: 500,
 } as const satisfies Record<ErrorCode, number>
 
 /** Seconds after which a refused client may try again. */
 const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
-  too_many_requests: 5,
-  overloaded: 5,
   too_many_uploads: 5,
   queue_full: 30,
   too_many_jobs: 30,
@@ -121,8 +118,10 @@ export function sendProblem(response: Response, error: AppError, extra: Record<s
   if (!response.req.complete) endSoon(response)
   response.locals['errorCode'] = error.code
   response.set('Cache-Control', 'no-store')
-  response.status(problem.status).set('Content-Type', `${PROBLEM_TYPE}; charset=utf-8`)
-  sendBytes(response, Buffer.from(JSON.stringify({ ...problem, ...extra })))
+  response
+    .status(problem.status)
+    .type(PROBLEM_TYPE)
+    .send(JSON.stringify({ ...problem, ...extra }))
 }
 
 /**

@@ -4,16 +4,14 @@
 import { totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
-import { createArtifactStore } from '../store/artifact-store.ts'
-import { createLocalBlobStore } from '../store/blob-store.ts'
-import type { Catalog, JobRecord } from '../store/catalog.ts'
-import { type DataFolder, openDataFolder } from '../store/data-folder.ts'
-import { createDatasetStore } from '../store/dataset-store.ts'
-import { createModelStore } from '../store/model-store.ts'
-import { createResumableUploads } from '../store/resumable-uploads.ts'
-import { openSqliteCatalog } from '../store/sqlite-catalog.ts'
+import type { JobRecord } from '../store/catalog.ts'
+import { openStore, type Store } from '../store/open-store.ts'
+import { findOrphans, removeOrphans, sizeOldBlobs } from '../store/orphans.ts'
+import { createResumableUploads, type ResumableUploads } from '../store/resumable-uploads.ts'
+import { KEEP_EVERYTHING, NOTHING_STORED } from '../store/retention.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import { validateArtifact } from '../validate/validate-artifact.ts'
+import { startExpirySweeps } from './expiry-sweeps.ts'
 import { isFinal, jobView } from './job.ts'
 import { type AttemptResult, createJobAttempt } from './job-attempt.ts'
 import { createJobEvents } from './job-events.ts'
@@ -21,7 +19,6 @@ import { createJobQueue } from './job-queue.ts'
 import { createJobService } from './job-service.ts'
 import { createDatasetService, createModelService, createPlanService } from './model-service.ts'
 import type { Health, Service, ServiceLimits, ServiceLog, ServiceOptions } from './service.ts'
-import { shareWhileRunning } from './share-while-running.ts'
 import { createUploadService } from './upload-service.ts'
 import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-pool.ts'
 
@@ -54,6 +51,8 @@ export const DEFAULT_LIMITS: ServiceLimits = {
   drainGraceMs: 20_000,
 }
 
+const DEFAULT_SWEEP_MS = 600_000
+
 /** How long the start waits for the device, so that the first lines can name it; a slower worker comes up later. */
 const FIRST_START_MS = 10_000
 
@@ -68,40 +67,41 @@ const SILENT: ServiceLog = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** Throws conflict (another server has the folder), store_failed, device_unavailable (the named device is not there). */
 export async function createService(options: ServiceOptions, internals: ServiceInternals = {}): Promise<Service> {
-  const data = await openDataFolder(options.dataDir)
-  let catalog: Catalog | null = null
+  const { hooks = {}, log = SILENT } = options
+  const store = await openStore(options.dataDir, {
+    policy: options.retention?.policy ?? KEEP_EVERYTHING,
+    onExpired(expiry) {
+      const { kind, id, reason, sizeBytes, lastUsedAt } = expiry
+      log.info({ kind, id, reason, bytes: sizeBytes, last_used_at: lastUsedAt }, 'expired')
+      hooks.expired?.(kind, reason, sizeBytes)
+    },
+  })
   try {
-    catalog = openSqliteCatalog(data.catalogPath)
-    return await assemble(options, internals, data, catalog)
+    return await assemble(options, internals, store)
   } catch (error) {
-    await catalog?.close()
-    data.close()
+    await store.close()
     throw error
   }
 }
 
-async function assemble(
-  options: ServiceOptions,
-  internals: ServiceInternals,
-  data: DataFolder,
-  catalog: Catalog,
-): Promise<Service> {
-  const log = options.log ?? SILENT
-  const hooks = options.hooks ?? {}
+async function assemble(options: ServiceOptions, internals: ServiceInternals, store: Store): Promise<Service> {
+  const { hooks = {}, log = SILENT } = options
+  const { data, catalog, models, datasets, artifacts, quota } = store
   const limits: ServiceLimits = { ...DEFAULT_LIMITS, ...options.limits }
-  const blobs = createLocalBlobStore(data.blobs, data.makeTemporary)
-  const models = createModelStore(data, catalog)
-  const datasets = createDatasetStore(data, catalog)
-  const artifacts = createArtifactStore(catalog, blobs)
-  const resumable = createResumableUploads(data, catalog, {
-    maxUploadBytes: limits.maxUploadBytes,
-    maxDatasetBytes: limits.maxDatasetBytes,
-    maxFiles: limits.maxModelFiles,
-    minFreeBytes: limits.minFreeBytes,
-    maxOpen: limits.maxOpenUploads,
-    expiryMs: limits.uploadExpiryMs,
-  })
-  await sweep()
+  const resumable = createResumableUploads(
+    data,
+    catalog,
+    {
+      maxUploadBytes: limits.maxUploadBytes,
+      maxDatasetBytes: limits.maxDatasetBytes,
+      maxFiles: limits.maxModelFiles,
+      minFreeBytes: limits.minFreeBytes,
+      maxOpen: limits.maxOpenUploads,
+      expiryMs: limits.uploadExpiryMs,
+    },
+    quota,
+  )
+  await tidyUp(store, resumable, log)
 
   const { childSilenceMs: silenceMs, childStallMs: stallMs, childMemoryBytes: memoryBytes } = limits
   const worker = createGpuWorker(options.device, {
@@ -127,6 +127,7 @@ async function assemble(
     models,
     datasets,
     artifacts,
+    quota,
     worker,
     limits,
     async validate(spec, validateOptions) {
@@ -186,26 +187,15 @@ async function assemble(
     if (job.state !== 'running') runs.delete(job.id)
   }
 
-  async function sweep(): Promise<void> {
-    const removed = {
-      models: await models.sweep(),
-      datasets: await datasets.sweep(),
-      uploads: await resumable.sweep(),
-      blobs: await blobs.sweep(await catalog.referencedBlobs()),
-    }
-    if (Object.values(removed).some((count) => count > 0)) log.info(removed, 'orphans were removed')
-  }
-
-  const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks }
+  const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks, quota }
   const uploads = createUploadService(parts, resumable, log)
 
   let closed: Promise<void> | null = null
   async function close(): Promise<void> {
     await Promise.all([engine.drain(limits.drainGraceMs), uploads.close()])
     closing.abort()
-    await Promise.all([worker.close(), inspect.close()])
-    await catalog.close()
-    data.close()
+    await Promise.all([worker.close(), inspect.close(), sweeps.stop()])
+    await store.close()
   }
 
   try {
@@ -218,23 +208,33 @@ async function assemble(
     throw error
   }
 
+  const sweeps = startExpirySweeps(store.collector, options.retention?.sweepEveryMs ?? DEFAULT_SWEEP_MS, log)
   return {
     models: createModelService(parts),
     datasets: createDatasetService(parts),
     uploads,
     plans: createPlanService(parts),
-    jobs: createJobService({ catalog, models, datasets, artifacts, inspect, engine, events, closing: closing.signal }),
-    // It writes and syncs a file, and anybody may ask.
-    health: shareWhileRunning(async (): Promise<Health> => {
+    jobs: createJobService({
+      catalog,
+      models,
+      datasets,
+      artifacts,
+      quota,
+      inspect,
+      engine,
+      events,
+      closing: closing.signal,
+    }),
+    async health(): Promise<Health> {
       const gpu = worker.status()
-      const store = await storeHealth(data, limits.minFreeBytes)
+      const stored = await storeHealth(store, limits.minFreeBytes)
       const counts = await catalog.countJobs().catch((error: unknown) => {
-        store.writable = false
-        store.error ??= AppError.from(error).detail
+        stored.writable = false
+        stored.error ??= AppError.from(error).detail
         return { queued: 0, running: 0, oldestQueuedAt: null }
       })
       return {
-        ready: gpu.up && store.writable && store.freeBytes >= limits.minFreeBytes && !engine.draining,
+        ready: gpu.up && stored.writable && stored.freeBytes >= limits.minFreeBytes && !engine.draining,
         draining: engine.draining,
         worker: {
           up: gpu.up,
@@ -244,7 +244,7 @@ async function assemble(
           lastError: gpu.lastError,
           startSeconds: gpu.startSeconds,
         },
-        store,
+        store: stored,
         queue: {
           queued: counts.queued,
           running: counts.running,
@@ -261,7 +261,7 @@ async function assemble(
           ...[...inference].map((pid) => ({ kind: 'inference' as const, pid, rssBytes: residentBytes(pid) ?? 0 })),
         ],
       }
-    }),
+    },
     close() {
       closed ??= close()
       return closed
@@ -286,12 +286,27 @@ async function firstStart(worker: GpuWorker, log: ServiceLog): Promise<void> {
     log.error({ error: error.detail }, 'the GPU worker did not start; it is tried again with the next job')
 }
 
-async function storeHealth(data: DataFolder, minFreeBytes: number): Promise<Health['store']> {
+async function storeHealth({ data, catalog, quota }: Store, minFreeBytes: number): Promise<Health['store']> {
+  const quotaBytes = quota.storeBytes
   try {
+    const usage = await catalog.usage()
     const freeBytes = await data.freeBytes()
     await data.probe()
-    return { writable: true, error: null, freeBytes, minFreeBytes }
+    return { writable: true, error: null, freeBytes, minFreeBytes, usage, quotaBytes }
   } catch (error) {
-    return { writable: false, error: AppError.from(error).detail, freeBytes: 0, minFreeBytes }
+    const usage = await catalog.usage().catch(() => NOTHING_STORED)
+    return { writable: false, error: AppError.from(error).detail, freeBytes: 0, minFreeBytes, usage, quotaBytes }
   }
+}
+
+/** What a crash left behind, and what an earlier version did not note. */
+async function tidyUp({ data, catalog, blobs }: Store, uploads: ResumableUploads, log: ServiceLog): Promise<void> {
+  const orphans = await findOrphans(data, catalog, blobs)
+  await removeOrphans(data, catalog, blobs, orphans)
+  await sizeOldBlobs(catalog, blobs)
+  const lostUploads = await uploads.sweep()
+  if (lostUploads > 0) log.warn({ uploads: lostUploads }, 'uploads whose files are gone were removed')
+  if (orphans.length === 0) return
+  const bytes = orphans.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+  log.info({ orphans: orphans.length, bytes }, 'orphans were removed')
 }

@@ -9,6 +9,7 @@ import type { JobOutcome, JobRecord } from '../store/catalog.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import type { DatasetStore } from '../store/dataset-store.ts'
 import type { ModelStore } from '../store/model-store.ts'
+import type { StoreQuota } from '../store/store-quota.ts'
 import type { Report } from '../validate/report.ts'
 import type { ValidationResult } from '../validate/validation.ts'
 import { artifactKey, validationKey } from './artifact-key.ts'
@@ -24,6 +25,7 @@ export interface AttemptParts {
   models: ModelStore
   datasets: DatasetStore
   artifacts: ArtifactStore
+  quota: StoreQuota
   worker: GpuWorker
   validate(spec: ValidateSpec, options: RequestOptions & { tempDir: string }): Promise<ValidationResult>
   limits: ServiceLimits
@@ -40,7 +42,7 @@ export type JobAttempt = (
 ) => Promise<AttemptResult>
 
 export function createJobAttempt(parts: AttemptParts): JobAttempt {
-  const { data, models, datasets, artifacts, worker, limits } = parts
+  const { data, models, datasets, artifacts, quota, worker, limits } = parts
 
   async function jobSpec(job: JobRecord, workDir: string): Promise<JobSpec> {
     const payload = job.payload as JobPayload
@@ -95,16 +97,22 @@ export function createJobAttempt(parts: AttemptParts): JobAttempt {
       },
       async keepCompression(folder, result) {
         const withHashes = { ...result }
-        await artifacts.keep(
-          key,
-          folder,
-          result.files,
-          (stored) => {
-            withHashes.files = result.files.map((file, index) => ({ ...file, sha256: stored[index]!.sha256 }))
-            return withHashes
-          },
-          spec.validate,
-        )
+        const room = quota.open()
+        try {
+          await room.growTo(result.files.reduce((sum, file) => sum + file.sizeBytes, 0))
+          await artifacts.keep(
+            key,
+            folder,
+            result.files,
+            (stored) => {
+              withHashes.files = result.files.map((file, index) => ({ ...file, sha256: stored[index]!.sha256 }))
+              return withHashes
+            },
+            spec.validate,
+          )
+        } finally {
+          room.release()
+        }
         return withHashes
       },
       placeArtifact: async (folder) => artifacts.place(await kept(), folder),
@@ -122,6 +130,7 @@ export function createJobAttempt(parts: AttemptParts): JobAttempt {
       await data.requireFree(sizeBytes, limits.minFreeBytes)
       const files = spec.model.files.map(({ name, sha256 }) => ({ name, sha256: sha256! }))
       const key = artifactKey(files, spec.recipe, spec.output)
+      await artifacts.claim(job.id, key)
       const result = await runJob(
         spec,
         {

@@ -7,8 +7,9 @@ import type { ArtifactStore } from '../store/artifact-store.ts'
 import type { Catalog, JobRecord, ModelRecord } from '../store/catalog.ts'
 import type { DatasetStore } from '../store/dataset-store.ts'
 import type { ModelStore } from '../store/model-store.ts'
+import type { StoreQuota } from '../store/store-quota.ts'
 import { parseRequirements, type Requirement } from '../validate/requirement.ts'
-import { digest } from './artifact-key.ts'
+import { artifactKey, digest } from './artifact-key.ts'
 import { isFinal, type JobPayload, jobView } from './job.ts'
 import type { JobEvents } from './job-events.ts'
 import type { JobEngine } from './job-queue.ts'
@@ -21,6 +22,7 @@ export interface JobServiceParts {
   models: ModelStore
   datasets: DatasetStore
   artifacts: ArtifactStore
+  quota: StoreQuota
   inspect: InspectChild
   engine: JobEngine
   events: JobEvents
@@ -32,7 +34,7 @@ export interface JobServiceParts {
 const MAX_KEY_CHARACTERS = 255
 
 export function createJobService(parts: JobServiceParts): JobService {
-  const { catalog, models, datasets, artifacts, inspect, engine, events, closing } = parts
+  const { catalog, models, datasets, artifacts, quota, inspect, engine, events, closing } = parts
 
   async function record(id: string): Promise<JobRecord> {
     const found = await catalog.getJob(id)
@@ -43,6 +45,21 @@ export function createJobService(parts: JobServiceParts): JobService {
   async function show(job: JobRecord): Promise<JobView> {
     const artifact = job.artifactKey === null ? null : await catalog.getArtifact(job.artifactKey)
     return jobView(job, engine.progress(job.id), artifact)
+  }
+
+  /** A job that cannot store its artifact is refused now rather than after the work. */
+  async function requireRoom(model: ModelRecord, { recipe, output }: JobPayload): Promise<void> {
+    if (quota.storeBytes === null) return
+    const key = artifactKey(model.files, recipe, output)
+    if ((await artifacts.find(key)) !== null) return
+    // A recipe that cannot be planned fails when the job runs, with all that is known then.
+    const plan = await inspect.plan(await models.sources(model), recipe, output).catch(() => null)
+    const room = quota.open()
+    try {
+      await room.growTo(plan?.bytesAfter ?? model.sizeBytes)
+    } finally {
+      room.release()
+    }
   }
 
   function requireFinal(job: JobRecord, what: string): void {
@@ -70,6 +87,7 @@ export function createJobService(parts: JobServiceParts): JobService {
           },
         )
       }
+      await requireRoom(model, payload)
       const added = {
         id: randomUUID(),
         modelId: model.id,
@@ -118,6 +136,13 @@ export function createJobService(parts: JobServiceParts): JobService {
       const job = await record(id)
       requireFinal(job, 'artifact')
       const artifact = job.artifactKey === null ? null : await catalog.getArtifact(job.artifactKey)
+      if (artifact === null && job.artifactKey !== null) {
+        throw new AppError(
+          'artifact_expired',
+          `The artifact of job ${id} has expired; its report is still there. The same job makes the same bytes again.`,
+          { job: id },
+        )
+      }
       if (artifact === null) {
         throw new AppError('conflict', `Job ${id} ended without an artifact (${job.state}).`, {
           job: id,
@@ -132,6 +157,7 @@ export function createJobService(parts: JobServiceParts): JobService {
           { job: id },
         )
       }
+      await artifacts.touch(artifact.key)
       return artifacts.locate(artifact)
     },
   }

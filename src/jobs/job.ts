@@ -62,6 +62,7 @@ export function jobView(record: JobRecord, progress: Progress | null, artifact: 
       artifact === null
         ? null
         : { files: artifact.files, requirementMet: record.requirementMet, reused: record.artifactReused },
+    artifactExpired: record.artifactKey !== null && artifact === null,
     error: record.error,
     createdAt: record.createdAt,
     startedAt: record.startedAt,

@@ -7,6 +7,7 @@ import type { Catalog, DatasetRecord, ModelRecord } from '../store/catalog.ts'
 import type { DataFolder } from '../store/data-folder.ts'
 import type { DatasetStore } from '../store/dataset-store.ts'
 import type { ModelStore } from '../store/model-store.ts'
+import type { StoreQuota } from '../store/store-quota.ts'
 import { createStagedUpload, type StagedFiles, type StagedUpload, type UploadLimits } from '../store/upload.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import { artifactFileName } from './artifact-key.ts'
@@ -33,6 +34,7 @@ export interface ModelServiceParts {
   worker: GpuWorker
   limits: ServiceLimits
   hooks: ServiceHooks
+  quota: StoreQuota
 }
 
 /** Bins beyond this draw nothing that fewer would not. */
@@ -109,6 +111,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
         )
       }
       const record = await models.get(id)
+      await catalog.touch('model', id, new Date().toISOString())
       const sources = await models.sources(record)
       return models.cached(id, JSON.stringify([tensor, bins]), () => worker.histogram(sources, tensor, bins))
     },
@@ -131,10 +134,11 @@ export function createDatasetService(parts: ModelServiceParts): DatasetService {
   }
 }
 
-export function createPlanService({ models, inspect }: ModelServiceParts): Service['plans'] {
+export function createPlanService({ catalog, models, inspect }: ModelServiceParts): Service['plans'] {
   return {
     async create(request) {
       const record = await models.get(request.modelId)
+      await catalog.touch('model', record.id, new Date().toISOString())
       const { recipe, output } = resolveRequest(request, record)
       return inspect.plan(await models.sources(record), recipe, output)
     },
@@ -169,7 +173,7 @@ export function resolveRequest(
 
 /** The folder is made with the first file, so that an upload which never sends one costs nothing. */
 function lazyUpload<View>(
-  { data, limits }: ModelServiceParts,
+  { data, limits, quota }: ModelServiceParts,
   rules: Pick<UploadLimits, 'maxFiles' | 'sizeLimit'>,
   commit: (upload: StagedUpload) => Promise<{ view: View; created: boolean }>,
 ): Upload<View> {
@@ -177,7 +181,7 @@ function lazyUpload<View>(
   const { minFreeBytes } = limits
   const maxUploadBytes = rules.sizeLimit === 'datasetBytes' ? limits.maxDatasetBytes : limits.maxUploadBytes
   const stage = () => {
-    staged ??= createStagedUpload(data, { ...rules, maxUploadBytes, minFreeBytes })
+    staged ??= createStagedUpload(data, { ...rules, maxUploadBytes, minFreeBytes }, quota.open())
     return staged
   }
   return {

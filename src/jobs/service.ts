@@ -5,6 +5,8 @@
 import type { Readable } from 'node:stream'
 import type { DeviceInfo, DeviceLimits } from '../compute/compute-device.ts'
 import type { ErrorObject } from '../errors.ts'
+import type { ExpiredKind, ExpiryReason, RetentionPolicy } from '../store/retention.ts'
+import type { StoreUsage } from '../store/retention-catalog.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import type { HistogramResult, PlanDocument, Progress, ResolvedRecipe, TensorRow } from './protocol.ts'
 
@@ -100,7 +102,7 @@ export interface Upload<View> {
   /**
    * @param name name from the client: a bare or relative path; request_invalid when it leaves the folder or repeats.
    * @param declaredBytes Content-Length where known, to refuse early; null: unknown.
-   * Throws body_too_large, disk_full, limit_exceeded, request_invalid, store_failed.
+   * Throws body_too_large, disk_full, store_quota_exceeded, limit_exceeded, request_invalid, store_failed.
    */
   addFile(name: string, stream: Readable, declaredBytes: number | null): Promise<StoredFile>
   /**
@@ -219,6 +221,8 @@ export interface JobView {
   reportSha256: string | null
   /** Set when artifact files exist (also when the requirement was not met). */
   artifact: { files: StoredFile[]; requirementMet: boolean | null; reused: boolean } | null
+  /** There was an artifact, and retention has removed it. */
+  artifactExpired: boolean
   error: ErrorObject | null
   createdAt: string
   startedAt: string | null
@@ -241,7 +245,7 @@ export interface JobService {
   /**
    * Durable when it resolves. `replayed`: `submittedBy` sent the Idempotency-Key before with the same request, and that job is
    * returned. Throws not_found, recipe_invalid, request_invalid, dataset_invalid, idempotency_key_reused, too_many_jobs,
-   * queue_full, disk_full, shutting_down.
+   * queue_full, disk_full, store_quota_exceeded, shutting_down.
    */
   create(
     request: JobRequest,
@@ -258,7 +262,8 @@ export interface JobService {
   /** The stored report JSON. Throws not_found, conflict (the job is not final). */
   report(id: string): Promise<{ path: string; sizeBytes: number; sha256: string }>
   /**
-   * Throws not_found, conflict (not final, or failed without artifact), requirement_not_met unless `evenIfUnmet`.
+   * Throws not_found, conflict (not final, or failed without artifact), artifact_expired, requirement_not_met unless
+   * `evenIfUnmet`.
    */
   artifactFiles(id: string, options?: { evenIfUnmet?: boolean }): Promise<ArtifactFile[]>
 }
@@ -276,7 +281,15 @@ export interface Health {
     /** How long the last start took. */
     startSeconds: number | null
   }
-  store: { writable: boolean; error: string | null; freeBytes: number; minFreeBytes: number }
+  store: {
+    writable: boolean
+    error: string | null
+    freeBytes: number
+    minFreeBytes: number
+    usage: StoreUsage
+    /** Cap of the store; null: none. */
+    quotaBytes: number | null
+  }
   /** oldestSeconds: since the acceptance of the job at the head of the queue; 0: none waits. */
   queue: { queued: number; running: number; limit: number; oldestSeconds: number }
   /** Resident bytes of live children, by kind. */
@@ -294,6 +307,8 @@ export interface ServiceHooks {
   /** A child ended that was not told to. */
   childDied?(kind: ChildKind, cause: 'crashed' | 'timeout' | 'memory' | 'device_lost'): void
   childRestarted?(kind: ChildKind): void
+  /** Retention removed something. */
+  expired?(kind: ExpiredKind, reason: ExpiryReason, sizeBytes: number): void
 }
 
 export interface ServiceOptions {
@@ -303,6 +318,8 @@ export interface ServiceOptions {
   limits?: Partial<ServiceLimits>
   log?: ServiceLog
   hooks?: ServiceHooks
+  /** Absent: everything is kept. */
+  retention?: { policy: RetentionPolicy; sweepEveryMs: number }
 }
 
 export interface Service {

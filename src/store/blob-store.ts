@@ -1,6 +1,6 @@
 // Finished files, named by the sha256 of their content. An interface, so that an object store can stand behind it later; the
 // local one keeps them under blobs/<aa>/<sha256>. A blob becomes visible only whole: synced, then renamed into place. Rows
-// of the catalogue say which blobs are in use; `sweep` removes the others.
+// of the catalogue say which blobs are in use; orphans.ts removes the others.
 
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -20,8 +20,10 @@ export interface BlobStore {
   locate(sha256: string): Promise<{ path: string; sizeBytes: number }>
   /** Makes the blob appear at `path` (a link where the file system allows, else a copy). It must not be written to. */
   place(sha256: string, path: string): Promise<void>
-  /** Removes blobs that `keep` does not name. Call it only while nothing is being put. Returns how many. */
-  sweep(keep: ReadonlySet<string>): Promise<number>
+  /** The caller knows that nobody needs it and that it is not being put. A stream that reads it goes on. */
+  remove(sha256: string): Promise<void>
+  /** Every blob that is there. */
+  list(): Promise<string[]>
 }
 
 /** `temporary` must lie on the same file system as `root`. */
@@ -89,23 +91,16 @@ export function createLocalBlobStore(root: string, makeTemporary: (label: string
         }
       })
     },
-    async sweep(keep) {
-      let removed = 0
-      await inStore(`sweeping ${root}`, async () => {
-        for (const folder of await fs.readdir(root)) {
-          for (const name of await fs.readdir(join(root, folder))) {
-            if (keep.has(name)) continue
-            await fs.rm(join(root, folder, name))
-            removed++
-          }
-        }
-      })
-      return removed
-    },
+    remove: (sha256) => inStore(`removing blob ${sha256}`, () => fs.rm(pathOf(sha256), { force: true })),
+    list: () =>
+      inStore(`listing ${root}`, async () => {
+        const folders = await fs.readdir(root)
+        return (await Promise.all(folders.map((folder) => fs.readdir(join(root, folder))))).flat()
+      }),
   }
 }
 
-async function hashFile(path: string): Promise<string> {
+export async function hashFile(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(chunk as Buffer)
   return hash.digest('hex')

@@ -4,6 +4,7 @@
 
 import type { ErrorObject } from '../errors.ts'
 import type { ModelSummary } from '../tensor/model.ts'
+import type { RetentionRows } from './retention-catalog.ts'
 import type { UploadCatalog } from './upload-catalog.ts'
 
 export interface FileRecord {
@@ -118,7 +119,7 @@ export type EnqueueResult =
 
 export type DeleteResult = { kind: 'deleted' | 'missing' } | { kind: 'in_use'; jobId: string }
 
-export interface Catalog extends UploadCatalog {
+export interface Catalog extends UploadCatalog, RetentionRows {
   /** false: a row with this id was there already and stays as it is. */
   addModel(model: ModelRecord): Promise<boolean>
   getModel(id: string): Promise<ModelRecord | null>
@@ -158,8 +159,8 @@ export interface Catalog extends UploadCatalog {
   getArtifact(key: string): Promise<ArtifactRecord | null>
   /** Adds or replaces (a measured result replaces one that was not). */
   putArtifact(artifact: ArtifactRecord): Promise<void>
-  /** Removes the row unless a job names it; used when an artifact turns out not to load. */
-  dropArtifact(key: string): Promise<void>
+  /** Removes the row and its validations unless a job names it; used when an artifact turns out not to load. */
+  dropArtifact(key: string, now: string): Promise<void>
   getValidation(key: string): Promise<ValidationRecord | null>
   putValidation(validation: ValidationRecord): Promise<void>
 

@@ -10,12 +10,13 @@
 //   shader-cache/                 the GPU driver's compiled shaders; may be deleted at any time
 
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { AppError } from '../errors.ts'
 import { inStore, isMissing, storeError } from './file-errors.ts'
+import { checkSchema } from './sqlite-migrate.ts'
 
 export interface DataFolder {
   readonly root: string
@@ -24,6 +25,7 @@ export interface DataFolder {
   readonly datasets: string
   readonly blobs: string
   readonly uploads: string
+  readonly temporary: string
   readonly shaderCache: string
   /** Creates a private folder under temporary/; `label` names its purpose, such as `job-<id>-attempt-2`. */
   makeTemporary(label: string): Promise<string>
@@ -36,29 +38,44 @@ export interface DataFolder {
   close(): void
 }
 
-/** Opens or creates the folder and takes its lock. Throws conflict (another server has it) and store_failed. */
-export async function openDataFolder(path: string): Promise<DataFolder> {
+/** Where everything lies below `path`; nothing is touched. */
+function partsOf(path: string) {
   const root = resolve(path)
-  const temporary = join(root, 'temporary')
-  const folder = {
+  return {
     root,
     catalogPath: join(root, 'catalog.sqlite'),
     models: join(root, 'models'),
     datasets: join(root, 'datasets'),
     blobs: join(root, 'blobs'),
     uploads: join(root, 'uploads'),
+    temporary: join(root, 'temporary'),
     shaderCache: join(root, 'shader-cache'),
   }
-  await inStore(`creating the data folder ${root}`, () => makeFolder(root))
+}
+
+/**
+ * Opens or creates the folder and takes its lock. `existing`: it must be there and of this version, and is left as it is.
+ * Throws conflict (another process has it), not_found (with `existing`), store_failed (also for one of a newer version).
+ */
+export async function openDataFolder(path: string, { existing = false } = {}): Promise<DataFolder> {
+  const folder = partsOf(path)
+  const { root, temporary } = folder
+  if (existing && !existsSync(folder.catalogPath)) {
+    throw new AppError('not_found', `There is no data folder at ${root}: it has no catalog.sqlite.`, { dataDir: root })
+  }
+  if (!existing) await inStore(`creating the data folder ${root}`, () => makeFolder(root))
   const lock = takeLock(root)
   try {
-    await inStore(`preparing the data folder ${root}`, async () => {
-      await fs.rm(temporary, { recursive: true, force: true })
-      const { models, datasets, blobs, uploads, shaderCache } = folder
-      for (const part of [models, datasets, blobs, uploads, shaderCache, temporary]) {
-        await fs.mkdir(part, { recursive: true })
-      }
-    })
+    checkSchema(folder.catalogPath, !existing)
+    if (!existing) {
+      await inStore(`preparing the data folder ${root}`, async () => {
+        await fs.rm(temporary, { recursive: true, force: true })
+        const { models, datasets, blobs, uploads, shaderCache } = folder
+        for (const part of [models, datasets, blobs, uploads, shaderCache, temporary]) {
+          await fs.mkdir(part, { recursive: true })
+        }
+      })
+    }
   } catch (error) {
     lock.close()
     throw error
@@ -134,8 +151,8 @@ function takeLock(root: string): DatabaseSync {
       throw storeError(error, `locking the data folder ${root}`)
     throw new AppError(
       'conflict',
-      `Another server uses the data folder ${root}${ownerOf(ownerPath)}. Stop it, or give --data-dir another folder.`,
-      { dataDir: root },
+      `Another process uses the data folder ${root} (process ${ownerOf(ownerPath)}). Stop it, or give --data-dir another folder.`,
+      { dataDir: root, holder: ownerOf(ownerPath) },
     )
   }
 }
@@ -145,9 +162,8 @@ const SQLITE_BUSY = 5
 
 function ownerOf(path: string): string {
   try {
-    const { pid } = JSON.parse(readFileSync(path, 'utf8')) as { pid: unknown }
-    return ` (process ${String(pid)})`
+    return String((JSON.parse(readFileSync(path, 'utf8')) as { pid: unknown }).pid)
   } catch {
-    return ''
+    return 'unknown'
   }
 }

@@ -19,8 +19,8 @@ export interface DatasetStore {
   pathOf(record: DatasetRecord): Promise<string>
   /** Throws not_found, conflict. */
   delete(id: string): Promise<void>
-  /** Removes files without rows. Returns how many. */
-  sweep(): Promise<number>
+  /** Unless it was used since `usedBefore` or a queued or running job uses it (null). Returns the bytes that were freed. */
+  removeUnused(id: string, usedBefore: string): Promise<number | null>
 }
 
 export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetStore {
@@ -45,6 +45,7 @@ export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetS
       return exclusively(file.sha256, async () => {
         const known = await catalog.getDataset(file.sha256)
         if (known !== null) {
+          await catalog.touch('dataset', known.id, new Date().toISOString())
           await upload.discard()
           return { record: known, created: false }
         }
@@ -89,14 +90,12 @@ export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetS
         }
         await inStore(`deleting dataset ${id}`, () => fs.rm(place(id), { force: true }))
       }),
-    async sweep() {
-      const known = new Set([...(await catalog.datasetIds())].map((id) => `${id}.npz`))
-      const orphans = (await inStore('listing datasets', () => fs.readdir(data.datasets))).filter(
-        (name) => !known.has(name),
-      )
-      for (const name of orphans)
-        await inStore(`removing ${name}`, () => fs.rm(join(data.datasets, name), { force: true }))
-      return orphans.length
-    },
+    removeUnused: (id, usedBefore) =>
+      exclusively(id, async () => {
+        const result = await catalog.removeUnused('dataset', id, usedBefore, new Date().toISOString())
+        if (result.kind === 'kept') return null
+        await inStore(`removing dataset ${id}`, () => fs.rm(place(id), { force: true }))
+        return result.freedBytes
+      }),
   }
 }

@@ -1,6 +1,6 @@
 // Uploaded models: one folder per id, a row that makes it visible. Entry: createModelStore. The id is the sha256 of the file;
 // for several files the sha256 over the lines "<sha256>  <name>\n" sorted by name. A folder without a row is an orphan of a
-// crash and is removed at start; a row without its folder is a vanished file and says so when it is used.
+// crash and is removed at start (orphans.ts); a row without its folder is a vanished file and says so when it is used.
 
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -33,8 +33,8 @@ export interface ModelStore {
   cached<T>(id: string, key: string, make: () => Promise<T>): Promise<T>
   /** Throws not_found, conflict. */
   delete(id: string): Promise<void>
-  /** Removes folders without rows. Call it before anything is published. Returns how many. */
-  sweep(): Promise<number>
+  /** Unless it was used since `usedBefore` or a queued or running job uses it (null). Returns the bytes that were freed. */
+  removeUnused(id: string, usedBefore: string): Promise<number | null>
 }
 
 /** See the header. */
@@ -71,6 +71,7 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
       return exclusively(id, async () => {
         const known = await catalog.getModel(id)
         if (known !== null) {
+          await catalog.touch('model', id, new Date().toISOString())
           await upload.discard()
           return { record: known, created: false }
         }
@@ -164,13 +165,13 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
         }
         await inStore(`deleting model ${id}`, () => fs.rm(folderOf(id), { recursive: true, force: true }))
       }),
-    async sweep() {
-      const known = await catalog.modelIds()
-      const orphans = (await inStore('listing models', () => fs.readdir(data.models))).filter((id) => !known.has(id))
-      for (const id of orphans)
-        await inStore(`removing ${id}`, () => fs.rm(folderOf(id), { recursive: true, force: true }))
-      return orphans.length
-    },
+    removeUnused: (id, usedBefore) =>
+      exclusively(id, async () => {
+        const result = await catalog.removeUnused('model', id, usedBefore, new Date().toISOString())
+        if (result.kind === 'kept') return null
+        await inStore(`removing model ${id}`, () => fs.rm(folderOf(id), { recursive: true, force: true }))
+        return result.freedBytes
+      }),
   }
 }
 

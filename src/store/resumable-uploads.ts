@@ -13,6 +13,7 @@ import type { DataFolder } from './data-folder.ts'
 import { syncFolder } from './durable-files.ts'
 import { inStore, isMissing, storeError } from './file-errors.ts'
 import { receiveBytes } from './receive-bytes.ts'
+import type { StoreQuota } from './store-quota.ts'
 import { checkFileName, clientGone, type UploadLimits } from './upload.ts'
 import type { UploadKind, UploadRecord } from './upload-catalog.ts'
 
@@ -36,7 +37,10 @@ export interface NewUpload {
 }
 
 export interface ResumableUploads {
-  /** Throws request_invalid, body_too_large, limit_exceeded, too_many_uploads, disk_full, conflict (name in its set), store_failed. */
+  /**
+   * Throws request_invalid, body_too_large, limit_exceeded, too_many_uploads, disk_full, store_quota_exceeded, conflict
+   * (name in its set), store_failed.
+   */
   create(upload: NewUpload): Promise<UploadRecord>
   /** Throws not_found. */
   get(id: string): Promise<UploadRecord>
@@ -54,11 +58,16 @@ export interface ResumableUploads {
   remove(id: string): Promise<void>
   /** Removes what is past its time, except uploads that `busy` names. Returns how many. */
   removeExpired(busy: (id: string) => boolean): Promise<number>
-  /** Removes files without rows and rows without files. Call it before anything is received. Returns how many. */
+  /** Removes rows without files (files without rows: orphans.ts). Call it before anything is received. Returns how many. */
   sweep(): Promise<number>
 }
 
-export function createResumableUploads(data: DataFolder, catalog: Catalog, limits: ResumableLimits): ResumableUploads {
+export function createResumableUploads(
+  data: DataFolder,
+  catalog: Catalog,
+  limits: ResumableLimits,
+  quota: StoreQuota,
+): ResumableUploads {
   const pathOf = (id: string) => join(data.uploads, id)
   /** Hashes of the bytes [0, endBytes) that this process saw. */
   const hashes = new Map<string, { hash: Hash; endBytes: number }>()
@@ -97,10 +106,6 @@ export function createResumableUploads(data: DataFolder, catalog: Catalog, limit
       if (upload.sizeBytes > allowed) throw tooLarge(limit, allowed, upload.sizeBytes)
       const { missingBytes } = await catalog.openUploadBytes()
       await data.requireFree(upload.sizeBytes + missingBytes, limits.minFreeBytes)
-      await inStore(`creating upload ${upload.id}`, async () => {
-        await fs.writeFile(pathOf(upload.id), '', { flag: 'wx' })
-        await syncFolder(data.uploads)
-      })
       const now = new Date().toISOString()
       const record: UploadRecord = {
         ...upload,
@@ -112,13 +117,21 @@ export function createResumableUploads(data: DataFolder, catalog: Catalog, limit
         createdAt: now,
         expiresAt: expiry(),
       }
+      const room = quota.open()
       try {
+        await room.growTo(upload.sizeBytes)
+        await inStore(`creating upload ${upload.id}`, async () => {
+          await fs.writeFile(pathOf(upload.id), '', { flag: 'wx' })
+          await syncFolder(data.uploads)
+        })
         const rules = { maxOpen: limits.maxOpen, maxSetBytes: limits.maxUploadBytes, maxSetFiles: limits.maxFiles }
         const added = await catalog.addUpload(record, rules)
         if (added.kind !== 'added') throw refusal(added, upload, limits)
       } catch (error) {
         await dropBytes(upload.id)
         throw error
+      } finally {
+        room.release() // its row counts now
       }
       hashes.set(upload.id, { hash: createHash('sha256'), endBytes: 0 })
       return record
@@ -196,13 +209,7 @@ export function createResumableUploads(data: DataFolder, catalog: Catalog, limit
 
     async sweep() {
       const rows = await catalog.listUploads(null)
-      const known = new Set(rows.map(({ id }) => id))
       let removed = 0
-      for (const name of await inStore('listing uploads', () => fs.readdir(data.uploads))) {
-        if (known.has(name)) continue
-        await dropBytes(name)
-        removed++
-      }
       for (const record of rows.filter(({ state }) => state === 'receiving' || state === 'stored')) {
         const sizeBytes = await fs.stat(pathOf(record.id)).then(
           ({ size }) => size,

@@ -2,7 +2,7 @@
 // disk. node:sqlite blocks the thread, so every statement is prepared, indexed and touches few rows; progress of running
 // jobs never comes here.
 
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { AppError } from '../errors.ts'
 import type {
   ArtifactRecord,
@@ -16,22 +16,23 @@ import type {
   ValidationRecord,
 } from './catalog.ts'
 import { RESTORE, storeError } from './file-errors.ts'
-import { MIGRATIONS } from './sqlite-schema.ts'
+import { migrate } from './sqlite-migrate.ts'
+import { artifactUser, createRetentionRows, jobUser, releaseBlobs, useBlobs } from './sqlite-retention.ts'
+import { createStatements, parse, type Row, textOrNull } from './sqlite-statements.ts'
 import { sqliteUploads } from './sqlite-uploads.ts'
-
-type Row = Record<string, SQLInputValue>
 
 /**
  * Opens or creates the catalogue file, checks it and migrates it forward. Throws store_failed when it is damaged or was written
  * by a newer version.
  */
-export function openSqliteCatalog(path: string): Catalog {
+export function openSqliteCatalog(path: string, { keepsSpace = true } = {}): Catalog {
   try {
     const db = new DatabaseSync(path)
     try {
       db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
       refuseDamaged(db, path)
       migrate(db, path)
+      if (keepsSpace) keepSpace(db)
       return createCatalog(db, path)
     } catch (error) {
       db.close()
@@ -51,61 +52,29 @@ function refuseDamaged(db: DatabaseSync, path: string): void {
   })
 }
 
-function migrate(db: DatabaseSync, path: string): void {
-  db.exec('CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL) STRICT')
-  const found = Number(
-    db.prepare('SELECT coalesce(max(version), 0) AS version FROM schema_versions').get()?.['version'],
-  )
-  if (found > MIGRATIONS.length) {
-    throw new AppError(
-      'store_failed',
-      `The data folder was written by a newer Tensorpress: ${path} has schema version ${found}, this version knows up to ` +
-        `${MIGRATIONS.length}. Start the newer version, or give --data-dir another folder.`,
-      { found, allowed: MIGRATIONS.length },
-    )
-  }
-  for (const [index, sql] of MIGRATIONS.entries()) {
-    if (index < found) continue
-    transaction(db, () => {
-      db.exec(sql)
-      db.prepare('INSERT INTO schema_versions VALUES (?, ?)').run(index + 1, new Date().toISOString())
-    })
-  }
-}
+/** Pages of the write-ahead log that are on disk before they are needed, and after how many it is written back. */
+const KEPT_PAGES = 128
+const PAGE_BYTES = 4096
 
-function transaction<T>(db: DatabaseSync, work: () => T): T {
-  db.exec('BEGIN IMMEDIATE')
+/**
+ * A commit on a full disk must not need more space, or the end of a job could not be recorded. So the log is grown once,
+ * and starts over before it would have to grow again; the pages that come free in the catalogue itself serve new rows.
+ */
+function keepSpace(db: DatabaseSync): void {
+  db.exec(`PRAGMA wal_autocheckpoint = ${KEPT_PAGES}`)
   try {
-    const result = work()
-    db.exec('COMMIT')
-    return result
+    db.exec('DROP TABLE IF EXISTS kept_space; CREATE TABLE kept_space (bytes BLOB) STRICT')
+    db.prepare('INSERT INTO kept_space VALUES (zeroblob(?))').run(2 * KEPT_PAGES * PAGE_BYTES)
   } catch (error) {
-    if (db.isTransaction) db.exec('ROLLBACK')
-    throw error
+    // A disk that is full already is no reason not to start: what lies there can still be downloaded and deleted.
+    if (storeError(error, '').code !== 'disk_full') throw error
   }
+  db.exec('DROP TABLE IF EXISTS kept_space; PRAGMA wal_checkpoint(RESTART)')
 }
 
 function createCatalog(db: DatabaseSync, path: string): Catalog {
-  const prepared = new Map<string, StatementSync>()
-  function statement(sql: string): StatementSync {
-    const known = prepared.get(sql)
-    if (known !== undefined) return known
-    const made = db.prepare(sql)
-    prepared.set(sql, made)
-    return made
-  }
-  const get = (sql: string, ...values: SQLInputValue[]) => statement(sql).get(...values) as Row | undefined
-  const all = (sql: string, ...values: SQLInputValue[]) => statement(sql).all(...values) as Row[]
-  const run = (sql: string, ...values: SQLInputValue[]) => Number(statement(sql).run(...values).changes)
-
-  /** Every public call: synchronous inside, a promise outside, failures as AppErrors. */
-  async function call<T>(doing: string, work: () => T): Promise<T> {
-    try {
-      return work()
-    } catch (error) {
-      throw storeError(error, `${doing} (${path})`)
-    }
-  }
+  const statements = createStatements(db, path)
+  const { get, all, run, call, transaction } = statements
 
   function page<T>(table: string, where: string, values: SQLInputValue[], request: PageRequest, read: (row: Row) => T) {
     const before = request.cursor === null ? Number.MAX_SAFE_INTEGER : cursorToSeq(request.cursor)
@@ -125,8 +94,14 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
     return row === undefined ? null : readJob(row)
   }
 
+  /** A job that was accepted or has ended used its model and dataset. */
+  function markUsed(modelId: string, datasetId: string | null, now: string): void {
+    run('UPDATE models SET last_used_at = ? WHERE id = ?', now, modelId)
+    if (datasetId !== null) run('UPDATE datasets SET last_used_at = ? WHERE id = ?', now, datasetId)
+  }
+
   function remove(table: 'models' | 'datasets', column: 'model_id' | 'dataset_id', id: string) {
-    return transaction(db, () => {
+    return transaction(() => {
       const user = get(`SELECT id FROM jobs WHERE ${column} = ? AND state IN ('queued', 'running') LIMIT 1`, id)
       if (user !== undefined) return { kind: 'in_use', jobId: String(user['id']) } as const
       return { kind: run(`DELETE FROM ${table} WHERE id = ?`, id) === 1 ? 'deleted' : 'missing' } as const
@@ -137,8 +112,8 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
     addModel: (model) =>
       call('adding a model', () => {
         const { id, files, sizeBytes, summary, tensorCount, parameterCount, createdAt } = model
-        const sql = `INSERT INTO models (id, files, size_bytes, summary, tensor_count, parameter_count, created_at)
-                     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+        const sql = `INSERT INTO models (id, files, size_bytes, summary, tensor_count, parameter_count, created_at, last_used_at)
+                     VALUES (?, ?, ?, ?, ?, ?, ?7, ?7) ON CONFLICT (id) DO NOTHING`
         const values = [
           JSON.stringify(files),
           sizeBytes,
@@ -159,9 +134,10 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
 
     addDataset: (dataset) =>
       call('adding a dataset', () => {
-        const sql = `INSERT INTO datasets (id, file, arrays, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+        const sql = `INSERT INTO datasets (id, file, arrays, size_bytes, created_at, last_used_at)
+                     VALUES (?, ?, ?, ?, ?5, ?5) ON CONFLICT (id) DO NOTHING`
         const { id, file, arrays, createdAt } = dataset
-        return run(sql, id, JSON.stringify(file), JSON.stringify(arrays), createdAt) === 1
+        return run(sql, id, JSON.stringify(file), JSON.stringify(arrays), file.sizeBytes, createdAt) === 1
       }),
     getDataset: (id) =>
       call('reading a dataset', () => {
@@ -173,7 +149,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
 
     enqueueJob: (added, idempotency, { maxQueued, maxPerSubmitter }) =>
       call('adding a job', () =>
-        transaction(db, () => {
+        transaction(() => {
           if (idempotency !== null) {
             const owner = added.submittedBy ?? ''
             const seen = get('SELECT * FROM idempotency_keys WHERE owner = ? AND key = ?', owner, idempotency.key)
@@ -204,6 +180,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             JSON.stringify(added.payload),
             added.createdAt,
           )
+          markUsed(added.modelId, added.datasetId, added.createdAt)
           if (idempotency !== null) {
             const { key, fingerprint } = idempotency
             run(
@@ -253,24 +230,34 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
         return row === undefined ? null : readJob(row)
       }),
     finishJob: (id, outcome, now) =>
-      call('finishing a job', () => {
-        const row = get(
-          `UPDATE jobs SET state = ?, artifact_key = ?, artifact_reused = ?, requirement_met = ?, report_sha256 = ?,
-             error = ?, finished_at = max(coalesce(started_at, created_at), ?) WHERE id = ? AND state = 'running' RETURNING *`,
-          outcome.state,
-          outcome.artifactKey,
-          outcome.artifactReused ? 1 : 0,
-          outcome.requirementMet === null ? null : Number(outcome.requirementMet),
-          outcome.reportSha256,
-          outcome.error === null ? null : JSON.stringify(outcome.error),
-          now,
-          id,
-        )
-        return row === undefined ? null : readJob(row)
-      }),
+      call('finishing a job', () =>
+        transaction(() => {
+          const row = get(
+            `UPDATE jobs SET state = ?, artifact_key = ?, artifact_reused = ?, requirement_met = ?, report_sha256 = ?,
+               error = ?, finished_at = max(coalesce(started_at, created_at), ?)
+             WHERE id = ? AND state = 'running' RETURNING *`,
+            outcome.state,
+            outcome.artifactKey,
+            outcome.artifactReused ? 1 : 0,
+            outcome.requirementMet === null ? null : Number(outcome.requirementMet),
+            outcome.reportSha256,
+            outcome.error === null ? null : JSON.stringify(outcome.error),
+            now,
+            id,
+          )
+          if (row === undefined) return null
+          const finished = readJob(row)
+          markUsed(finished.modelId, finished.datasetId, now)
+          if (outcome.artifactKey !== null) {
+            run('UPDATE artifacts SET last_used_at = ? WHERE key = ?', now, outcome.artifactKey)
+          }
+          if (outcome.reportSha256 !== null) useBlobs(statements, jobUser(id), [outcome.reportSha256])
+          return finished
+        }),
+      ),
     requestCancel: (id, now) =>
       call('cancelling a job', () =>
-        transaction(db, () => {
+        transaction(() => {
           run(
             `UPDATE jobs SET state = 'cancelled', finished_at = max(created_at, ?), error = ? WHERE id = ? AND state = 'queued'`,
             now,
@@ -283,7 +270,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
       ),
     recoverJobs: (now) =>
       call('recovering jobs', () =>
-        transaction(db, () => {
+        transaction(() => {
           const cancelled = run(
             `UPDATE jobs SET state = 'cancelled', finished_at = max(coalesce(started_at, created_at), ?), error = ?
              WHERE state = 'running' AND cancel_requested = 1`,
@@ -300,25 +287,43 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
         return row === undefined ? null : readArtifact(row)
       }),
     putArtifact: ({ key, files, resultSha256, measured, createdAt }) =>
-      call('adding an artifact', () => {
-        const sql = 'INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)'
-        run(sql, key, JSON.stringify(files), resultSha256, measured ? 1 : 0, createdAt)
-      }),
-    dropArtifact: (key) =>
-      call('dropping an artifact', () => {
-        run('DELETE FROM artifacts WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE artifact_key = ?1)', key)
-      }),
+      call('adding an artifact', () =>
+        transaction(() => {
+          run(
+            `INSERT OR REPLACE INTO artifacts (key, files, result_sha256, measured, created_at, last_used_at)
+             VALUES (?, ?, ?, ?, ?5, ?5)`,
+            key,
+            JSON.stringify(files),
+            resultSha256,
+            measured ? 1 : 0,
+            createdAt,
+          )
+          useBlobs(statements, artifactUser(key), [...files.map(({ sha256 }) => sha256), resultSha256])
+        }),
+      ),
+    dropArtifact: (key, now) =>
+      call('dropping an artifact', () =>
+        transaction(() => {
+          const sql = 'DELETE FROM artifacts WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE artifact_key = ?1)'
+          if (run(sql, key) === 0) return
+          run('DELETE FROM validations WHERE artifact_key = ?', key)
+          releaseBlobs(statements, artifactUser(key), now)
+        }),
+      ),
     getValidation: (key) =>
       call('reading a validation', () => {
         const row = get('SELECT * FROM validations WHERE key = ?', key)
         return row === undefined ? null : readValidation(row)
       }),
     putValidation: ({ key, artifactKey, resultSha256, createdAt }) =>
-      call('adding a validation', () => {
-        run('INSERT OR REPLACE INTO validations VALUES (?, ?, ?, ?)', key, artifactKey, resultSha256, createdAt)
-      }),
+      call('adding a validation', () =>
+        transaction(() => {
+          run('INSERT OR REPLACE INTO validations VALUES (?, ?, ?, ?)', key, artifactKey, resultSha256, createdAt)
+          useBlobs(statements, artifactUser(artifactKey), [resultSha256])
+        }),
+      ),
 
-    ...sqliteUploads({ get, all, run, call, transaction: (work) => transaction(db, work) }),
+    ...sqliteUploads(statements),
 
     modelIds: () =>
       call('listing model ids', () => new Set(all('SELECT id FROM models').map((row) => String(row['id'])))),
@@ -326,14 +331,10 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
       call('listing dataset ids', () => new Set(all('SELECT id FROM datasets').map((row) => String(row['id'])))),
     referencedBlobs: () =>
       call('listing blobs in use', () => {
-        const rows = all(
-          `SELECT result_sha256 AS sha256 FROM artifacts
-           UNION SELECT result_sha256 FROM validations
-           UNION SELECT report_sha256 FROM jobs WHERE report_sha256 IS NOT NULL
-           UNION SELECT json_extract(file.value, '$.sha256') FROM artifacts, json_each(artifacts.files) AS file`,
-        )
+        const rows = all('SELECT DISTINCT sha256 FROM blob_uses')
         return new Set(rows.map((row) => String(row['sha256'])))
       }),
+    ...createRetentionRows(statements),
     async close() {
       db.close()
     },
@@ -346,9 +347,6 @@ function cursorToSeq(cursor: string): number {
   if (/^\d{1,15}$/.test(cursor)) return Number(cursor)
   throw new AppError('request_invalid', `cursor: "${cursor}" was not given out by this server.`, { path: 'cursor' })
 }
-
-const parse = <T>(value: SQLInputValue | undefined): T => JSON.parse(String(value)) as T
-const textOrNull = (value: SQLInputValue | undefined) => (value === null || value === undefined ? null : String(value))
 
 function readModel(row: Row): ModelRecord {
   return {

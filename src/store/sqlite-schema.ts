@@ -103,4 +103,52 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX uploads_open ON uploads (set_name) WHERE state IN ('receiving', 'stored');
   CREATE INDEX uploads_by_expiry ON uploads (expires_at);
   `,
+  // 4: when things were last used, what blobs weigh and who uses them, so that retention can find what may go
+  `
+  ALTER TABLE models ADD COLUMN last_used_at TEXT NOT NULL DEFAULT '';
+  UPDATE models SET last_used_at = max(created_at, coalesce(
+    (SELECT max(coalesce(finished_at, created_at)) FROM jobs WHERE model_id = models.id), ''));
+  CREATE INDEX models_by_use ON models (last_used_at);
+  ALTER TABLE datasets ADD COLUMN last_used_at TEXT NOT NULL DEFAULT '';
+  ALTER TABLE datasets ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;
+  UPDATE datasets SET size_bytes = json_extract(file, '$.sizeBytes'), last_used_at = max(created_at, coalesce(
+    (SELECT max(coalesce(finished_at, created_at)) FROM jobs WHERE dataset_id = datasets.id), ''));
+  CREATE INDEX datasets_by_use ON datasets (last_used_at);
+  ALTER TABLE artifacts ADD COLUMN last_used_at TEXT NOT NULL DEFAULT '';
+  UPDATE artifacts SET last_used_at = max(created_at, coalesce(
+    (SELECT max(finished_at) FROM jobs WHERE artifact_key = artifacts.key), ''));
+  CREATE INDEX artifacts_by_use ON artifacts (last_used_at);
+
+  -- The artifact that a job makes or uses while it is queued or running.
+  ALTER TABLE jobs ADD COLUMN work_key TEXT;
+  CREATE INDEX jobs_at_work ON jobs (work_key) WHERE state IN ('queued', 'running');
+  CREATE INDEX jobs_live_by_dataset ON jobs (dataset_id) WHERE state IN ('queued', 'running');
+  CREATE INDEX jobs_ended ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+  CREATE INDEX idempotency_keys_by_job ON idempotency_keys (job_id);
+
+  CREATE TABLE blobs (
+    sha256 TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('artifact', 'document')),
+    size_bytes INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    -- null: a row names it
+    unused_since TEXT
+  ) STRICT;
+  CREATE INDEX blobs_unused ON blobs (unused_since) WHERE unused_since IS NOT NULL;
+  -- user: 'artifact <key>' (its files, its result and its validations) or 'job <id>' (its report)
+  CREATE TABLE blob_uses (
+    sha256 TEXT NOT NULL,
+    user TEXT NOT NULL,
+    PRIMARY KEY (sha256, user)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX blob_uses_by_user ON blob_uses (user);
+  DELETE FROM validations WHERE artifact_key NOT IN (SELECT key FROM artifacts);
+  INSERT OR IGNORE INTO blobs SELECT json_extract(file.value, '$.sha256'), 'artifact',
+    json_extract(file.value, '$.sizeBytes'), artifacts.created_at, NULL FROM artifacts, json_each(artifacts.files) AS file;
+  INSERT OR IGNORE INTO blob_uses SELECT json_extract(file.value, '$.sha256'), 'artifact ' || artifacts.key
+    FROM artifacts, json_each(artifacts.files) AS file;
+  INSERT OR IGNORE INTO blob_uses SELECT result_sha256, 'artifact ' || key FROM artifacts;
+  INSERT OR IGNORE INTO blob_uses SELECT result_sha256, 'artifact ' || artifact_key FROM validations;
+  INSERT OR IGNORE INTO blob_uses SELECT report_sha256, 'job ' || id FROM jobs WHERE report_sha256 IS NOT NULL;
+  `,
 ]

@@ -1,18 +1,7 @@
 // Resumable uploads in the SQLite catalogue. Entry: sqliteUploads, whose calls become part of the Catalog.
 
-import type { SQLInputValue } from 'node:sqlite'
+import { type Row, type Statements, textOrNull } from './sqlite-statements.ts'
 import type { UploadCatalog, UploadChange, UploadKind, UploadRecord, UploadState } from './upload-catalog.ts'
-
-type Row = Record<string, SQLInputValue>
-
-/** The helpers of sqlite-catalog.ts. */
-export interface SqliteCalls {
-  get(sql: string, ...values: SQLInputValue[]): Row | undefined
-  all(sql: string, ...values: SQLInputValue[]): Row[]
-  run(sql: string, ...values: SQLInputValue[]): number
-  call<T>(doing: string, work: () => T): Promise<T>
-  transaction<T>(work: () => T): T
-}
 
 const OPEN = `state IN ('receiving', 'stored')`
 
@@ -25,7 +14,7 @@ const COLUMNS: Record<keyof UploadChange, string> = {
   expiresAt: 'expires_at',
 }
 
-export function sqliteUploads({ get, all, run, call, transaction }: SqliteCalls): UploadCatalog {
+export function sqliteUploads({ get, all, run, call, transaction }: Statements): UploadCatalog {
   return {
     addUpload: (upload, rules) =>
       call('adding an upload', () =>
@@ -105,8 +94,6 @@ export function sqliteUploads({ get, all, run, call, transaction }: SqliteCalls)
       }),
   }
 }
-
-const textOrNull = (value: SQLInputValue | undefined) => (value === null || value === undefined ? null : String(value))
 
 function readUpload(row: Row): UploadRecord {
   return {

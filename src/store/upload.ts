@@ -10,6 +10,7 @@ import type { FileRecord } from './catalog.ts'
 import type { DataFolder } from './data-folder.ts'
 import { inStore, storeError } from './file-errors.ts'
 import { receiveBytes } from './receive-bytes.ts'
+import type { Reservation } from './store-quota.ts'
 
 export interface UploadLimits {
   maxUploadBytes: number
@@ -70,8 +71,15 @@ function hasControlOrBackslash(name: string): boolean {
   return false
 }
 
-/** Opens a private folder for the files of one upload. */
-export async function createStagedUpload(data: DataFolder, limits: UploadLimits): Promise<StagedUpload> {
+/**
+ * Opens a private folder for the files of one upload.
+ * @param room where its bytes are reserved as they arrive; released with the folder. null: the store has no cap.
+ */
+export async function createStagedUpload(
+  data: DataFolder,
+  limits: UploadLimits,
+  room: Reservation | null = null,
+): Promise<StagedUpload> {
   const folder = await data.makeTemporary('upload')
   const files: FileRecord[] = []
   const names = new Set<string>()
@@ -104,7 +112,10 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
           totalBytes += chunkBytes
           if (totalBytes > limits.maxUploadBytes) refuseTooLarge(totalBytes)
         },
-        checkpoint: () => data.requireFree(0, limits.minFreeBytes),
+        async checkpoint() {
+          await data.requireFree(0, limits.minFreeBytes)
+          await room?.growTo(totalBytes)
+        },
       })
       await handle.sync()
     } finally {
@@ -133,9 +144,11 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
       refuseTooLarge(totalBytes + declaredBytes)
     }
     await data.requireFree(declaredBytes ?? 0, limits.minFreeBytes)
+    await room?.growTo(totalBytes + (declaredBytes ?? 0))
     const path = join(folder, name)
     try {
       const { sizeBytes, sha256 } = await receive(path, stream)
+      await room?.growTo(totalBytes)
       if (closed) throw givenUp()
       const file = { name, sizeBytes, sha256 }
       files.push(file)
@@ -161,6 +174,7 @@ export async function createStagedUpload(data: DataFolder, limits: UploadLimits)
     },
     async discard() {
       closed = true
+      room?.release()
       await inStore('discarding an upload', () => fs.rm(folder, { recursive: true, force: true }))
     },
   }

@@ -138,6 +138,18 @@ export const METRICS = {
     labels: [],
     help: 'Free space that uploads and artifacts leave untouched (diskFloorBytes): below it nothing is taken.',
   },
+  store_bytes: {
+    type: 'gauge',
+    labels: ['kind'],
+    help: 'Bytes stored. kind: model, dataset, upload (announced and not finished), artifact, document (reports, results).',
+  },
+  store_quota_bytes: { type: 'gauge', labels: [], help: 'Cap of the store (storeBytes); 0: none.' },
+  expired_total: {
+    type: 'counter',
+    labels: ['kind', 'reason'],
+    help: 'Things that retention removed. kind: model, dataset, artifact, job, blob; reason: age, quota, count, orphan.',
+  },
+  expired_bytes_total: { type: 'counter', labels: ['kind', 'reason'], help: 'Bytes that retention removed.' },
   draining: { type: 'gauge', labels: [], help: '1 from the stop signal on: no new jobs are taken.' },
   insecure: {
     type: 'gauge',
@@ -155,18 +167,6 @@ export const METRICS = {
     labels: ['method', 'route', 'status'],
     buckets: HTTP_SECONDS,
     help: 'From the header lines to the last byte. route: the template; status 499: the client left.',
-  },
-  http_requests_in_work: { type: 'gauge', labels: [], help: 'Requests being answered, without probes and /metrics.' },
-  connections_open: { type: 'gauge', labels: [], help: 'Open connections.' },
-  connections_cut_total: {
-    type: 'counter',
-    labels: ['cause'],
-    help: 'Connections closed at the limit. cause: idle (the longest idle made way), refused (none was idle).',
-  },
-  slow_clients_total: {
-    type: 'counter',
-    labels: ['phase'],
-    help: 'Requests given up because the client was too slow or gone. phase: body, answer.',
   },
   event_streams_open: { type: 'gauge', labels: [], help: 'Event streams being followed.' },
   log_failures_total: {

@@ -41,6 +41,10 @@ export function serviceHooks(metrics: Metrics): ServiceHooks {
     childRestarted(kind) {
       if (kind === 'gpu') metrics.workerRestartsTotal.inc()
     },
+    expired(kind, reason, sizeBytes) {
+      metrics.expiredTotal.inc({ kind, reason })
+      metrics.expiredBytesTotal.inc({ kind, reason }, sizeBytes)
+    },
   }
 }
 

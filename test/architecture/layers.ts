@@ -58,7 +58,7 @@ export const LAYERS: Record<string, string[]> = {
     'version',
   ],
   app: ['http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
-  main: ['stop-signal', 'access', 'app', 'http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
+  main: ['stop-signal', 'access', 'app', 'http', 'jobs', 'store', 'telemetry', 'config', 'errors', 'version'],
   local: ['jobs', 'jobs/protocol', 'validate', 'nearest', 'tensor', 'errors'],
   index: ['local', 'jobs', 'jobs/protocol', 'validate', 'tensor', 'errors', 'version'],
   cli: [

@@ -107,7 +107,14 @@ test('readyz names the device, and says what is wrong when something is', async 
     ready: false,
     draining: true,
     worker: { up: false, device: null, limits: null, restarts: 2, lastError: 'no adapter', startSeconds: null },
-    store: { writable: false, error: 'EROFS', freeBytes: 5, minFreeBytes: 10 },
+    store: {
+      writable: false,
+      error: 'EROFS',
+      freeBytes: 5,
+      minFreeBytes: 10,
+      usage: { modelBytes: 0, datasetBytes: 0, uploadBytes: 0, artifactBytes: 0, documentBytes: 0 },
+      quotaBytes: null,
+    },
   }
   const not = await call('get', '/readyz').expect(503)
   assert.deepEqual(not.body.checks, {

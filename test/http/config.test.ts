@@ -2,12 +2,20 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { environmentName, exposureOf, isLoopback, LIMITS, loadConfig, refuseOpenBind } from '../../src/config.ts'
+import {
+  environmentName,
+  exposureOf,
+  isLoopback,
+  LIMITS,
+  loadConfig,
+  RETENTION,
+  refuseOpenBind,
+} from '../../src/config.ts'
 
 test('defaults bind to loopback and carry every limit', () => {
   const config = loadConfig({})
   assert.deepEqual(
-    { ...config, limits: null },
+    { ...config, limits: null, retention: null },
     {
       host: '127.0.0.1',
       port: 8080,
@@ -19,10 +27,14 @@ test('defaults bind to loopback and carry every limit', () => {
       apiKeysFile: undefined,
       insecure: false,
       limits: null,
+      retention: null,
     },
   )
   for (const [name, { default: value }] of Object.entries(LIMITS)) {
     assert.equal(config.limits[name as keyof typeof LIMITS], value, name)
+  }
+  for (const [name, { default: value }] of Object.entries(RETENTION)) {
+    assert.equal(config.retention[name as keyof typeof RETENTION], value, name)
   }
 })
 
@@ -41,6 +53,7 @@ test('a bad value names the option or the variable that has it', () => {
     code: 'usage',
     message: /TENSORPRESS_PORT is "70000"/,
   })
+  assert.throws(() => loadConfig({ TENSORPRESS_STORE_BYTES: '-1' }), { message: /TENSORPRESS_STORE_BYTES is "-1"/ })
   assert.throws(() => loadConfig({ TENSORPRESS_QUEUE_LENGTH: '0' }), { message: /TENSORPRESS_QUEUE_LENGTH is "0"/ })
 })
 

@@ -23,6 +23,7 @@ function view(state: JobState, doneBytes = 0): JobView {
     validate: true,
     reportSha256: null,
     artifact: null,
+    artifactExpired: false,
     error: null,
     createdAt: '2026-01-01T00:00:00.000Z',
     startedAt: null,

@@ -7,10 +7,13 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { type TestContext, test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
+import { createLocalBlobStore } from '../../src/store/blob-store.ts'
 import { openDataFolder } from '../../src/store/data-folder.ts'
+import { findOrphans, removeOrphans } from '../../src/store/orphans.ts'
 import { CHECKPOINT_BYTES } from '../../src/store/receive-bytes.ts'
 import { createResumableUploads } from '../../src/store/resumable-uploads.ts'
 import { openSqliteCatalog } from '../../src/store/sqlite-catalog.ts'
+import { createStoreQuota } from '../../src/store/store-quota.ts'
 import { seededBytes } from '../support/seeded-random.ts'
 import { startService, tinyModel } from '../support/start-service.ts'
 import { tempFolder } from '../support/temp-folder.ts'
@@ -30,7 +33,12 @@ const LIMITS = {
 async function open(dataDir: string, limits = LIMITS) {
   const data = await openDataFolder(dataDir)
   const catalog = openSqliteCatalog(data.catalogPath)
-  const uploads = createResumableUploads(data, catalog, limits)
+  const uploads = createResumableUploads(
+    data,
+    catalog,
+    limits,
+    createStoreQuota(null, catalog, { makeRoom: async () => false }),
+  )
   return {
     data,
     catalog,
@@ -147,7 +155,11 @@ test('files without a row and rows without their bytes are removed at start', as
   writeFileSync(first.uploads.pathOf('cut'), '012')
   await first.close()
   const second = await open(dataDir)
-  assert.equal(await second.uploads.sweep(), 3)
+  const blobs = createLocalBlobStore(second.data.blobs, second.data.makeTemporary)
+  const orphans = await findOrphans(second.data, second.catalog, blobs)
+  assert.deepEqual(orphans, [{ kind: 'upload', id: 'orphan', sizeBytes: 1 }])
+  await removeOrphans(second.data, second.catalog, blobs, orphans)
+  assert.equal(await second.uploads.sweep(), 2)
   assert.deepEqual(readdirSync(join(dataDir, 'uploads')), ['kept'])
   await assert.rejects(second.uploads.get('lost'), { code: 'not_found' })
   await assert.rejects(second.uploads.get('cut'), { code: 'not_found' })
@@ -209,4 +221,25 @@ test('a wrong hash is found after a restart as well', async (t) => {
   await assert.rejects(service.uploads.finish('u'), (error) => AppError.from(error).code === 'checksum_mismatch')
   assert.equal((await service.uploads.get('u')).state, 'refused')
   assert.deepEqual(readdirSync(join(dataDir, 'uploads')), [])
+})
+
+test('what open uploads announced counts against the cap, and one that does not fit is refused', async (t) => {
+  const { data, catalog, close } = await open(tempFolder(t))
+  const quota = createStoreQuota(25, catalog, { makeRoom: async () => false })
+  const uploads = createResumableUploads(data, catalog, LIMITS, quota)
+  await uploads.create(upload('a', 10))
+  await uploads.create(upload('b', 10))
+  assert.equal((await catalog.usage()).uploadBytes, 20)
+  await assert.rejects(uploads.create(upload('c', 10)), (error) => {
+    assert.ok(error instanceof AppError)
+    assert.deepEqual(
+      [error.code, error.context['limit'], error.context['allowed'], error.context['requested']],
+      ['store_quota_exceeded', 'storeBytes', 25, 10],
+    )
+    return true
+  })
+  assert.deepEqual(readdirSync(data.uploads).sort(), ['a', 'b'])
+  await uploads.remove('a')
+  await uploads.create(upload('c', 10))
+  await close()
 })

@@ -43,7 +43,7 @@ export function newJob(id: string, modelId = 'm', datasetId: string | null = nul
   return { id, modelId, datasetId, submittedBy: null, payload: { recipe: 'int8', ünïcode: true }, createdAt: at(1) }
 }
 
-const ROOMY = { maxQueued: 10, maxPerSubmitter: 10 }
+export const ROOMY = { maxQueued: 10, maxPerSubmitter: 10 }
 const ONE_WAITS = { maxQueued: 1, maxPerSubmitter: 10 }
 
 const DONE: JobOutcome = {
@@ -302,8 +302,8 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
     await catalog.enqueueJob(newJob('j'), null, ROOMY)
     await catalog.claimJob(at(2))
     await catalog.finishJob('j', DONE, at(3))
-    await catalog.dropArtifact('a')
-    await catalog.dropArtifact('b')
+    await catalog.dropArtifact('a', at(4))
+    await catalog.dropArtifact('b', at(4))
     assert.equal((await catalog.getArtifact('a'))?.key, 'a')
     assert.equal(await catalog.getArtifact('b'), null)
   })

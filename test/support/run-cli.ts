@@ -21,7 +21,13 @@ const BIN = join(import.meta.dirname, '..', '..', 'bin', 'tensorpress')
 
 /** Starts it with `folder` as current folder; XDG_CACHE_HOME stays the user's, so that compiled shaders are reused. */
 export function startCli(folder: string, ...args: string[]): CliRun {
-  const { NODE_TEST_CONTEXT: _, ...env } = process.env
+  return startCliWith({}, folder, ...args)
+}
+
+/** The same with more variables in its environment. */
+export function startCliWith(more: Record<string, string>, folder: string, ...args: string[]): CliRun {
+  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
+  const env = { ...inherited, ...more }
   const child = spawn(process.execPath, [BIN, ...args], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const text = { stdout: '', stderr: '' }
   for (const name of ['stdout', 'stderr'] as const) {

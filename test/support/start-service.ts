@@ -5,7 +5,14 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
 import { createService, type ServiceInternals } from '../../src/jobs/create-service.ts'
-import type { JobView, ModelView, Service, ServiceHooks, ServiceLimits } from '../../src/jobs/service.ts'
+import type {
+  JobView,
+  ModelView,
+  Service,
+  ServiceHooks,
+  ServiceLimits,
+  ServiceOptions,
+} from '../../src/jobs/service.ts'
 import type { ReadBackValidation } from '../../src/validate/validation.ts'
 import { buildSafetensors, f32Bytes } from './build-safetensors.ts'
 
@@ -17,6 +24,7 @@ export interface StartOptions {
   limits?: Partial<ServiceLimits>
   hooks?: ServiceHooks
   internals?: ServiceInternals
+  retention?: ServiceOptions['retention']
 }
 
 /** Every figure says that nothing changed. */
@@ -52,6 +60,7 @@ export async function startService(test: TestContext, options: StartOptions): Pr
       device: options.device ?? 'reference',
       limits: { minFreeBytes: 0, drainGraceMs: 0, ...options.limits },
       ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
+      ...(options.retention === undefined ? {} : { retention: options.retention }),
     },
     { workerEntry: FAKE_WORKER, validate: async () => NOTHING_CHANGED, ...options.internals },
   )

@@ -22,6 +22,7 @@ const job = (change: Partial<JobView> = {}): JobView => ({
   validate: true,
   reportSha256: null,
   artifact: null,
+  artifactExpired: false,
   error: null,
   createdAt: '2026-11-22T12:00:00.000Z',
   startedAt: null,
