@@ -94,12 +94,36 @@ export const LIMITS = {
     unit: 'seconds',
     reason: 'Time to send the header lines, so that slow clients cannot hold connections open.',
   },
+  downloadBytesPerSecond: {
+    default: KIB,
+    min: 0,
+    max: GIB,
+    unit: 'bytes per second',
+    reason: 'A client that takes its answer slower than this over two minutes is cut, so that it holds no file open.',
+  },
   connections: {
-    default: 512,
+    default: 4096,
+    min: 16,
+    max: 65_536,
+    unit: 'count',
+    reason:
+      'Open connections, some 20 KB each. At the limit the longest idle one makes way, so that probes always get in. Lowered by itself where the system allows fewer open files.',
+  },
+  parallelRequests: {
+    default: 2048,
+    min: 8,
+    max: 65_536,
+    unit: 'count',
+    reason:
+      'Requests in work, event streams and waiting calls included, probes and /metrics not. At most three quarters of the connections.',
+  },
+  requestsPerKey: {
+    default: 1024,
     min: 1,
     max: 65_536,
     unit: 'count',
-    reason: 'Open connections, event streams included: below the usual limit of 1,024 file descriptors.',
+    reason:
+      'Requests in work of one API key, and of all callers without one together: half, so that none can shut out the others.',
   },
   queueLength: {
     default: 256,

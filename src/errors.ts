@@ -98,6 +98,10 @@ export const ERROR_CODES = {
   },
   body_too_large: { kind: 'capacity', summary: 'The upload is larger than the limit in `context`.' },
   headers_too_large: { kind: 'capacity', summary: 'The header lines are larger than the limit in `context`.' },
+  too_many_requests: {
+    kind: 'capacity',
+    summary: 'The API key, or all callers without one, have as many requests in work as the limit allows.',
+  },
   too_many_uploads: {
     kind: 'capacity',
     summary: 'As many uploads as the limit allows are in progress; try again later.',
@@ -139,6 +143,10 @@ export const ERROR_CODES = {
     summary: 'The artifact does not meet `require`; the report says by how much.',
   },
   cancelled: { kind: 'cancelled', summary: 'The job was cancelled.' },
+  overloaded: {
+    kind: 'unavailable',
+    summary: 'As many requests as the limit allows are in work; try again in a moment.',
+  },
   shutting_down: { kind: 'unavailable', summary: 'The server is draining and takes no new jobs.' },
   internal: { kind: 'internal', summary: 'A bug in Tensorpress; the log has the whole error under the request id.' },
 } as const satisfies Record<string, { kind: ErrorKind; summary: string }>

@@ -4,6 +4,7 @@
 import { openKeyRing, takeInlineKeys } from './access/key-ring.ts'
 import { exposureOf, loadConfig, refuseOpenBind, type ServeOptions } from './config.ts'
 import { createApp } from './http/app.ts'
+import { fitToOpenFiles, openFileLimit } from './http/capacity.ts'
 import { closeServer, listen } from './http/server.ts'
 import { UploadGate } from './http/upload-gate.ts'
 import { createService } from './jobs/create-service.ts'
@@ -20,8 +21,9 @@ const EXIT_GRACE_MS = 2000
 
 /** Resolves with the exit code once the server has drained after SIGTERM or SIGINT. Throws `usage`, store errors. */
 export async function serve(options: ServeOptions = {}): Promise<number> {
-  const config = loadConfig(process.env, options)
-  const { limits } = config
+  const asked = loadConfig(process.env, options)
+  const limits = fitToOpenFiles(asked.limits, openFileLimit())
+  const config = { ...asked, limits }
   const metrics = createMetrics(VERSION)
   const log = createLog(config.logLevel, undefined, () => metrics.logFailuresTotal.inc())
   const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, log)
@@ -31,6 +33,13 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     log.warn(
       { host: config.host },
       'INSECURE: no API keys; anybody who reaches this address can use and delete everything',
+    )
+  }
+  const { connections, parallelRequests } = limits
+  if (connections < asked.limits.connections) {
+    log.warn(
+      { connections, parallel_requests: parallelRequests, open_files: openFileLimit() },
+      'fewer connections and requests than asked for: the limit of open files is too low (ulimit -n, LimitNOFILE)',
     )
   }
   const stop = stopSignal()
@@ -58,7 +67,7 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     hooks: serviceHooks(metrics),
   })
   const app = createApp({ config, keys, service, metrics, log, gate: new UploadGate(limits, metrics) })
-  const { server, url } = await listen(app, config).catch(async (error: unknown) => {
+  const { server, url } = await listen(app, config, metrics).catch(async (error: unknown) => {
     await service.close()
     throw error
   })

@@ -22,6 +22,7 @@ const BY_CODE: Partial<Record<ErrorCode, ExitCode>> = {
   store_quota_exceeded: 1,
   gpu_memory_exceeded: 1,
   queue_full: 1,
+  too_many_requests: 1,
   too_many_jobs: 1,
   stage_timeout: 1,
   // An output that exists and may not be overwritten.

@@ -19,9 +19,11 @@ import { pageRoutes } from './pages.ts'
 import { planRoutes } from './plans.ts'
 import { problemHandler, sendProblem } from './problem-json.ts'
 import { reportRoutes } from './reports.ts'
-import { requestContext, routeOf, setRoute, slowBodyGuard } from './request-context.ts'
+import { requestContext, routeOf, setRoute } from './request-context.ts'
+import { RequestGate } from './request-gate.ts'
 import { expressPath, type Route } from './route.ts'
 import { originGuard, securityHeaders } from './security-headers.ts'
+import { slowBodyGuard, slowReaderGuard } from './slow-clients.ts'
 import { uploadRoutes } from './uploads.ts'
 
 export function listRoutes(deps: HttpDeps): Route[] {
@@ -59,13 +61,17 @@ export function createApp(deps: HttpDeps): Express {
   app.use(identifyCaller(deps.keys))
   app.use(
     slowBodyGuard(limits, (response) => {
+      metrics.slowClientsTotal.inc({ phase: 'body' })
       const allowed = limits.uploadBytesPerSecond
       const detail = `The body arrives slower than limit uploadBytesPerSecond (${allowed}) allows.`
       sendProblem(response, new AppError('request_timeout', detail, { limit: 'uploadBytesPerSecond', allowed }))
     }),
   )
 
+  app.use(slowReaderGuard(limits, () => metrics.slowClientsTotal.inc({ phase: 'answer' })))
+
   const routes = listRoutes(deps)
+  const requests = new RequestGate(limits, metrics, deps.keys.required)
   const parseJson = express.json({ limit: limits.jsonBytes, strict: true })
   for (const route of routes) {
     const takesJson = route.body !== undefined && 'application/json' in route.body.content
@@ -77,6 +83,7 @@ export function createApp(deps: HttpDeps): Express {
       },
       // Before any body is read, and before a client that asked whether to send one is told to.
       requireScope(route.scope),
+      ...(route.probe ? [] : [requests.admit]),
       allowBody,
       ...(takesJson ? [requireJson, parseJson] : []),
       // Express awaits the promise and hands a rejection to the problem handler.

@@ -95,8 +95,16 @@ function begin(response: Response): void {
   response.write(`retry: ${RECONNECT_MS}\n\n`)
 }
 
+/** Followers of one job are sent the same text: written once, however many they are. */
+const texts = new WeakMap<JobEvent, string>()
+
 function send(response: Response, event: JobEvent): void {
-  response.write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(jobBody(event.job))}\n\n`)
+  let text = texts.get(event)
+  if (text === undefined) {
+    text = `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(jobBody(event.job))}\n\n`
+    texts.set(event, text)
+  }
+  response.write(text)
 }
 
 function end(response: Response): void {

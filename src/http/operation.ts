@@ -89,6 +89,7 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/healthz',
       operationId: 'health',
       scope: 'open',
+      probe: true,
       tag: 'Operation',
       summary: 'Is the process alive',
       responses: { 200: { description: 'Yes.', content: { 'application/json': { schema: healthSchema } } } },
@@ -102,6 +103,7 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/readyz',
       operationId: 'readiness',
       scope: 'open',
+      probe: true,
       tag: 'Operation',
       summary: 'Can work be done, and on which device',
       description:
@@ -125,6 +127,7 @@ export function operationRoutes(deps: HttpDeps, version: string): Route[] {
       path: '/metrics',
       operationId: 'metrics',
       scope: 'metrics',
+      probe: true,
       tag: 'Operation',
       summary: 'Prometheus metrics',
       description: 'docs/metrics.md lists every name.',

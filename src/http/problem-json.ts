@@ -8,6 +8,7 @@ import multer from 'multer'
 import { LIMITS, type LimitName, type Limits } from '../config.ts'
 import { AppError, type ErrorCode, type ErrorObject } from '../errors.ts'
 import { requestIdOf } from './request-context.ts'
+import { sendBytes } from './send-bytes.ts'
 
 /** Status of each error code. docs/errors.md is generated from this table and ERROR_CODES. */
 export const STATUS_OF = {
@@ -38,6 +39,7 @@ export const STATUS_OF = {
   limit_exceeded: 413,
   body_too_large: 413,
   headers_too_large: 431,
+  too_many_requests: 429,
   too_many_uploads: 429,
   queue_full: 429,
   too_many_jobs: 429,
@@ -53,12 +55,15 @@ export const STATUS_OF = {
   validation_failed: 422,
   requirement_not_met: 422,
   cancelled: 409,
+  overloaded: 503,
   shutting_down: 503,
   internal: 500,
 } as const satisfies Record<ErrorCode, number>
 
 /** Seconds after which a refused client may try again. */
 const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
+  too_many_requests: 5,
+  overloaded: 5,
   too_many_uploads: 5,
   queue_full: 30,
   too_many_jobs: 30,
@@ -118,10 +123,8 @@ export function sendProblem(response: Response, error: AppError, extra: Record<s
   if (!response.req.complete) endSoon(response)
   response.locals['errorCode'] = error.code
   response.set('Cache-Control', 'no-store')
-  response
-    .status(problem.status)
-    .type(PROBLEM_TYPE)
-    .send(JSON.stringify({ ...problem, ...extra }))
+  response.status(problem.status).set('Content-Type', `${PROBLEM_TYPE}; charset=utf-8`)
+  sendBytes(response, Buffer.from(JSON.stringify({ ...problem, ...extra })))
 }
 
 /**

@@ -10,6 +10,7 @@ import { jobId } from './jobs.ts'
 import { resolvedRecipeSchema } from './plans.ts'
 import { pathParam, type Route } from './route.ts'
 import { REPORT_PAGE_POLICY } from './security-headers.ts'
+import { sendBytes } from './send-bytes.ts'
 
 const sizeSchema = z.object({
   rawBytes: z.int(),
@@ -91,11 +92,13 @@ export function reportRoutes({ service }: HttpDeps): Route[] {
           // Loaded when first asked for: most servers are only talked to by programs.
           const { renderReportHtml } = await import('../validate/report-html.ts')
           const page = renderReportHtml(JSON.parse(json.toString('utf8')) as Report)
-          response.set('Content-Security-Policy', REPORT_PAGE_POLICY).type('text/html').send(page)
+          response.set('Content-Security-Policy', REPORT_PAGE_POLICY).type('text/html')
+          sendBytes(response, Buffer.from(page))
           return
         }
         response.set('Repr-Digest', `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`)
-        response.type('application/json').send(json)
+        response.type('application/json')
+        sendBytes(response, json)
       },
     },
   ]

@@ -1,17 +1,16 @@
 // What every request gets: an id (the client's X-Request-Id when it is a plain one), a log line with its duration when it
-// ends, its place in the HTTP metrics under the route's template, and a watch on bodies that arrive too slowly.
+// ends, and its place in the HTTP metrics under the route's template.
 
 import { randomUUID } from 'node:crypto'
 import type { RequestHandler, Response } from 'express'
-import type { Limits } from '../config.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import type { Route } from './route.ts'
 
 /** Client ids end up in logs: only characters that cannot break a line or a JSON reader, and few of them. */
 const PLAIN_ID = /^[\w.:-]{1,100}$/
-/** Two slow windows in a row end a body: long enough together for a stalled disk or a Wi-Fi handover. */
-const BODY_WINDOW_MS = 15_000
+
+const MAX_LISTENERS = 32
 
 export function newRequestId(): string {
   return randomUUID()
@@ -37,6 +36,8 @@ export function requestContext(log: Log, metrics: Metrics): RequestHandler {
     response.locals['requestId'] = requestId
     response.set('X-Request-Id', requestId)
     const startedAt = performance.now()
+    // Log, audit, gates, guards and the handler each wait for the end of the response; Node warns from the eleventh on.
+    response.setMaxListeners(MAX_LISTENERS)
     response.once('close', () => {
       const seconds = (performance.now() - startedAt) / 1000
       const route = routeOf(response)?.path ?? 'none'
@@ -57,34 +58,4 @@ export function requestContext(log: Log, metrics: Metrics): RequestHandler {
     })
     next()
   }
-}
-
-/**
- * Gives up a body that arrives slower than uploadBytesPerSecond over two windows: `onSlow` answers, then the connection ends.
- * Node's own requestTimeout would also end a long upload that makes steady progress.
- */
-export function slowBodyGuard(limits: Limits, onSlow: (response: Response) => void, windowMs = BODY_WINDOW_MS) {
-  const leastBytes = (limits.uploadBytesPerSecond * windowMs) / 1000
-  const guard: RequestHandler = (request, response, next) => {
-    if (leastBytes === 0 || request.complete) return next()
-    let seenBytes = request.socket.bytesRead
-    let slowWindows = 0
-    const timer = setInterval(() => {
-      const newBytes = request.socket.bytesRead - seenBytes
-      seenBytes += newBytes
-      if (request.complete) return stop()
-      // A paused socket is waiting for us, not we for the client.
-      slowWindows = newBytes >= leastBytes || request.socket.isPaused() ? 0 : slowWindows + 1
-      if (slowWindows < 2) return
-      stop()
-      onSlow(response)
-      response.once('finish', () => request.socket.destroySoon())
-    }, windowMs)
-    const stop = () => clearInterval(timer)
-    timer.unref()
-    request.once('end', stop)
-    response.once('close', stop)
-    next()
-  }
-  return guard
 }

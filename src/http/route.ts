@@ -5,6 +5,7 @@ import type { Request, Response } from 'express'
 import type { z } from 'zod'
 import type { Scope } from '../access/api-key.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
+import { sendBytes } from './send-bytes.ts'
 
 /** A body in one media type. `schema` null: bytes. `input`: described as what a client may send, defaults left out. */
 export interface MediaDoc {
@@ -33,6 +34,8 @@ export interface Route {
   operationId: string
   /** What the caller's API key must allow; `open`: no key. Calls with `submit` or `admin` that are no GET are audited. */
   scope: Scope | 'open'
+  /** Answered also when as many requests are in work as are allowed. */
+  probe?: true
   tag: 'Models' | 'Datasets' | 'Uploads' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
   summary: string
   description?: string
@@ -51,9 +54,10 @@ export interface Route {
 const COMMON_ERRORS: readonly ErrorCode[] = ['request_invalid', 'origin_forbidden', 'method_not_allowed', 'internal']
 
 /** Every code that a route can answer with, each once. */
-export function errorsOf(route: Pick<Route, 'errors' | 'scope'>): ErrorCode[] {
+export function errorsOf(route: Pick<Route, 'errors' | 'scope' | 'probe'>): ErrorCode[] {
   const access: ErrorCode[] = route.scope === 'open' ? [] : ['unauthorized', 'forbidden']
-  return [...new Set([...route.errors, ...access, ...COMMON_ERRORS])]
+  const load: ErrorCode[] = route.probe ? [] : ['overloaded', 'too_many_requests']
+  return [...new Set([...route.errors, ...access, ...load, ...COMMON_ERRORS])]
 }
 
 /** Whether a call of this route is an event for the audit log. An upload is one by its creation, not by each of its pieces. */
@@ -128,5 +132,6 @@ export function clientSignal(response: Response): AbortSignal {
 
 export function sendJson(response: Response, status: number, body: unknown): void {
   if (!response.hasHeader('Cache-Control')) response.set('Cache-Control', 'no-store')
-  response.status(status).type('application/json').send(JSON.stringify(body))
+  response.status(status).type('application/json')
+  sendBytes(response, Buffer.from(JSON.stringify(body)))
 }

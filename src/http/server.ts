@@ -5,6 +5,8 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Config } from '../config.ts'
 import { AppError } from '../errors.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { limitConnections } from './connection-limit.ts'
 import { expectContinue } from './expect-continue.ts'
 import { rawProblem } from './problem-json.ts'
 import { newRequestId } from './request-context.ts'
@@ -13,11 +15,20 @@ import { newRequestId } from './request-context.ts'
 const CHECK_INTERVAL_MS = 1000
 /** Idle time of a kept-alive connection: longer than the polling interval of clients that wait for a job. */
 const KEEP_ALIVE_MS = 10_000
+/** Silence on the wire after which the kernel asks whether the other side is still there. */
+const VANISHED_AFTER_MS = 30_000
+/** Connections that the kernel completes while this thread is busy; it lowers this to net.core.somaxconn. */
+const BACKLOG = 4096
 /** What answers in progress get at the end before their connections are cut. */
 const CLOSE_GRACE_MS = 3000
 
 /** Resolves when it listens. Throws `usage` when the address cannot be had. */
-export async function listen(app: RequestListener, config: Config): Promise<{ server: Server; url: string }> {
+export async function listen(
+  app: RequestListener,
+  config: Config,
+  metrics: Metrics | null = null,
+  vanishedAfterMs = VANISHED_AFTER_MS,
+): Promise<{ server: Server; url: string }> {
   const { limits } = config
   const server = createServer(
     {
@@ -27,10 +38,13 @@ export async function listen(app: RequestListener, config: Config): Promise<{ se
       requestTimeout: 0,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
+      // Ends connections whose client vanished without a word while a call waits: probes every second, ten of them.
+      keepAlive: true,
+      keepAliveInitialDelay: vanishedAfterMs,
     },
     app,
   )
-  server.maxConnections = limits.connections
+  limitConnections(server, limits.connections, metrics)
   // A client that asks before it sends (curl does, from 1 MB on) hears at once when its body would be refused for its size; the
   // app tells others to go on when it knows that they may (expect-continue.ts).
   server.on('checkContinue', (request, response) => {
@@ -43,7 +57,7 @@ export async function listen(app: RequestListener, config: Config): Promise<{ se
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(explain(error, config)))
-    server.listen(config.port, config.host, resolve)
+    server.listen({ port: config.port, host: config.host, backlog: BACKLOG }, resolve)
   })
   const { address, family, port } = server.address() as AddressInfo
   const host = family === 'IPv6' ? `[${address}]` : address

@@ -19,6 +19,7 @@ import { createJobQueue } from './job-queue.ts'
 import { createJobService } from './job-service.ts'
 import { createDatasetService, createModelService, createPlanService } from './model-service.ts'
 import type { Health, Service, ServiceLimits, ServiceLog, ServiceOptions } from './service.ts'
+import { shareWhileRunning } from './share-while-running.ts'
 import { createUploadService } from './upload-service.ts'
 import { createGpuWorker, createInspectChild, type GpuWorker } from './worker-pool.ts'
 
@@ -225,7 +226,8 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
       events,
       closing: closing.signal,
     }),
-    async health(): Promise<Health> {
+    // It writes and syncs a file, and anybody may ask.
+    health: shareWhileRunning(async (): Promise<Health> => {
       const gpu = worker.status()
       const stored = await storeHealth(store, limits.minFreeBytes)
       const counts = await catalog.countJobs().catch((error: unknown) => {
@@ -261,7 +263,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
           ...[...inference].map((pid) => ({ kind: 'inference' as const, pid, rssBytes: residentBytes(pid) ?? 0 })),
         ],
       }
-    },
+    }),
     close() {
       closed ??= close()
       return closed

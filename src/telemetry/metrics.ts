@@ -168,6 +168,18 @@ export const METRICS = {
     buckets: HTTP_SECONDS,
     help: 'From the header lines to the last byte. route: the template; status 499: the client left.',
   },
+  http_requests_in_work: { type: 'gauge', labels: [], help: 'Requests being answered, without probes and /metrics.' },
+  connections_open: { type: 'gauge', labels: [], help: 'Open connections.' },
+  connections_cut_total: {
+    type: 'counter',
+    labels: ['cause'],
+    help: 'Connections closed at the limit. cause: idle (the longest idle made way), refused (none was idle).',
+  },
+  slow_clients_total: {
+    type: 'counter',
+    labels: ['phase'],
+    help: 'Requests given up because the client was too slow or gone. phase: body, answer.',
+  },
   event_streams_open: { type: 'gauge', labels: [], help: 'Event streams being followed.' },
   log_failures_total: {
     type: 'counter',

@@ -9,8 +9,10 @@ import express from 'express'
 import { type Limits, loadConfig } from '../../src/config.ts'
 import { AppError } from '../../src/errors.ts'
 import { sendProblem } from '../../src/http/problem-json.ts'
-import { slowBodyGuard } from '../../src/http/request-context.ts'
+import { sendBytes } from '../../src/http/send-bytes.ts'
 import { closeServer, listen } from '../../src/http/server.ts'
+import { slowBodyGuard, slowReaderGuard } from '../../src/http/slow-clients.ts'
+import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { httpApp } from '../support/http-app.ts'
 
 async function serve(t: TestContext, limits: Partial<Limits> = {}) {
@@ -33,6 +35,14 @@ async function raw(port: number, ...pieces: string[]): Promise<string> {
   for (const piece of pieces) socket.write(piece)
   await new Promise((resolve) => socket.once('close', resolve))
   return text
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 1000; tries++) {
+    if (condition()) return
+    await sleep(10)
+  }
+  throw new Error('not within 10 s')
 }
 
 test('header lines beyond headerBytes get a 431 problem with the limit', async (t) => {
@@ -91,6 +101,89 @@ test('a body that stalls gets 408 and its connection ends; a steady one goes thr
   const response = await answered
   response.resume()
   assert.equal(response.statusCode, 200)
+})
+
+test('a connection that never sends a header line ends, and so does one that is idle after an answer', async (t) => {
+  const { port } = await serve(t, { headerSeconds: 1 })
+  assert.match(await raw(port), /^HTTP\/1\.1 408 Request Timeout\r\n/)
+  const start = performance.now()
+  const answer = await raw(port, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/)
+  assert.ok(performance.now() - start < 20_000)
+})
+
+test('a client that does not take its answer is cut; one that takes it slowly gets all of it', async (t) => {
+  const size = 40_000_000
+  const app = express()
+  const limits = { ...loadConfig({}).limits, downloadBytesPerSecond: 1_000_000 }
+  let cut = 0
+  app.use(slowReaderGuard(limits, () => cut++, 200))
+  app.get('/big', (_request, response) => sendBytes(response, Buffer.alloc(size)))
+  app.get('/late', (_request, response) => setTimeout(() => response.send('late'), 1000))
+  const server = http.createServer(app).listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  t.after(() => closeServer(server, 0))
+  const { port } = server.address() as net.AddressInfo
+  const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`
+
+  const stalled = net.connect(port, '127.0.0.1')
+  stalled.on('error', () => {})
+  stalled.write(get('/big'))
+  stalled.pause()
+  await until(() => cut === 1)
+  stalled.destroy()
+
+  const steady = net.connect(port, '127.0.0.1')
+  steady.write(get('/big'))
+  let taken = 0
+  for await (const chunk of steady as AsyncIterable<Buffer>) {
+    taken += chunk.length
+    if (taken % 8 < 2) await sleep(1)
+  }
+  assert.ok(taken > size, `${taken} bytes`)
+  assert.match(await raw(port, get('/late')), /late$/)
+  assert.equal(cut, 1)
+})
+
+test('at the limit the connection that was idle longest makes way; requests in work stay', async (t) => {
+  const { app, service } = httpApp(t)
+  const config = loadConfig({ TENSORPRESS_PORT: '0' })
+  config.limits = { ...config.limits, connections: 16 }
+  const metrics = createMetrics('0.0.0-test', false)
+  const { server, url } = await listen(app, config, metrics)
+  t.after(() => closeServer(server, 0))
+  const port = Number(new URL(url).port)
+  const held = new AbortController()
+  const slow = Promise.withResolvers<void>()
+  service.models.list = async () => {
+    await slow.promise
+    return { items: [], next: null }
+  }
+  const inWork = fetch(`${url}/v1/models`, { signal: held.signal })
+  const idle: net.Socket[] = []
+  const closed: number[] = []
+  for (let index = 0; index < 40; index++) {
+    const socket = net.connect(port, '127.0.0.1')
+    t.after(() => socket.destroy())
+    socket.on('error', () => {})
+    socket.once('close', () => closed.push(index))
+    await new Promise((resolve) => socket.once('connect', resolve))
+    idle.push(socket)
+  }
+  await until(() => closed.length >= 25)
+  assert.deepEqual(
+    closed.slice(0, 25),
+    Array.from({ length: 25 }, (_, index) => index),
+  )
+  const health = await fetch(`${url}/healthz`)
+  assert.equal(health.status, 200)
+  slow.resolve()
+  assert.equal((await inWork).status, 200)
+  const text = await metrics.registry.metrics()
+  const cut = Number(/connections_cut_total\{cause="idle"\} (\d+)/.exec(text)?.[1])
+  assert.ok(cut >= 25 && cut <= 30, `${cut} were cut`)
+  const open = Number(/connections_open (\d+)/.exec(text)?.[1])
+  assert.ok(open <= 17, `${open} are open`)
 })
 
 test('a large body that is refused at its start gets its answer without being read to the end', async (t) => {
