@@ -34,7 +34,7 @@ const VICTIMS: [Kill, number][] = [
   ['inspect', 1],
 ]
 /** How long a kill waits for a child of the kind to appear, before it takes the server instead. */
-const VICTIM_MS = 3000
+const VICTIM_MS = 8000
 /** A child notices within a second that its server died; the kernel takes most of them at once. */
 const ORPHAN_MS = 3000
 
