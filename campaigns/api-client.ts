@@ -38,6 +38,8 @@ export class ApiFailure extends Error {
 }
 
 const ANSWER_MS = 120_000
+/** May be sent twice. */
+const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'PUT'])
 
 export class ApiClient {
   readonly url: string
@@ -48,9 +50,12 @@ export class ApiClient {
     this.#agent = new Agent({ keepAlive: true, maxSockets, scheduling: 'fifo' })
   }
 
-  /** A request whose body the caller writes. */
+  /**
+   * A request whose body the caller writes. POST and DELETE get a connection of their own: on a kept one that the server closes in
+   * this moment nobody could say whether they were carried out.
+   */
   open(method: string, path: string, headers: Record<string, string | number> = {}): ClientRequest {
-    const sent = request(this.url + path, { method, agent: this.#agent, headers })
+    const sent = request(this.url + path, { method, agent: REPEATABLE.has(method) ? this.#agent : false, headers })
     // Whoever waits for the answer hears of the first error; the connection may report a second one when nobody does.
     sent.on('error', () => {})
     return sent
@@ -68,7 +73,13 @@ export class ApiClient {
     const sent = this.open(method, path, { ...type, ...length, ...headers })
     sent.setTimeout(ANSWER_MS, () => sent.destroy(new Error(`${method} ${path}: no answer within ${ANSWER_MS} ms`)))
     sent.end(bytes ?? undefined)
-    return receive(sent)
+    try {
+      return await receive(sent)
+    } catch (error) {
+      const idle = sent.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET' && REPEATABLE.has(method)
+      if (!idle) throw error
+      return this.send(method, path, body, headers)
+    }
   }
 
   async json<T>(
