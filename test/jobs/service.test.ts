@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
@@ -324,6 +325,10 @@ test('an artifact that does not load is never served and not kept', async (t) =>
   const job = await ended(service, (await service.jobs.create({ modelId, recipe: 'int8' })).job.id)
   assert.deepEqual([job.state, job.error?.code, job.artifact], ['failed', 'validation_failed', null])
   await assert.rejects(service.jobs.artifactFiles(job.id, { evenIfUnmet: true }), code('conflict'))
+  await service.close()
+  const db = new DatabaseSync(join(dataDir, 'catalog.sqlite'), { readOnly: true })
+  assert.deepEqual(db.prepare('SELECT key FROM artifacts').all(), [])
+  db.close()
 })
 
 for (const word of ['slow-60000', 'hang', 'stall']) {
