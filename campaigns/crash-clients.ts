@@ -56,9 +56,10 @@ async function story(api: ApiClient, ledger: CrashLedger, random: () => number, 
   const choice = random()
   if (choice < 0.45) await upload(api, ledger, random, counter)
   if (choice < 0.75) await startJob(api, ledger, random, counter)
-  else if (choice < 0.85) await deleteModel(api, ledger, random)
-  else if (choice < 0.9) await cancelJob(api, ledger, random)
-  else if (choice < 0.93) await uploadDataset(api, ledger, counter)
+  else if (choice < 0.83) await deleteModel(api, ledger, random)
+  else if (choice < 0.845) await cancelJob(api, ledger, random)
+  else if (choice < 0.87) await uploadDataset(api, ledger, counter)
+  else if (choice < 0.97) await uploadInPieces(api, ledger, random, counter)
   else await download(api, ledger, random)
 }
 
@@ -120,6 +121,18 @@ async function uploadDataset(api: ApiClient, ledger: CrashLedger, counter: Count
   const body = new Uint8Array(await sent.arrayBuffer())
   const { id } = await api.json<{ id: string }>('POST', '/v1/datasets', body, { 'content-type': type })
   ledger.datasets.add(id)
+}
+
+/** Goes on with an upload that a crash cut off, or begins one. */
+async function uploadInPieces(
+  api: ApiClient,
+  ledger: CrashLedger,
+  random: () => number,
+  counter: Counter,
+): Promise<void> {
+  const cutOff = ledger.uploads.waiting(random)
+  const path = cutOff ?? (await ledger.uploads.begin(api, seededSafetensors(counter.next++, 4096)))
+  await ledger.uploads.resume(api, path)
 }
 
 async function download(api: ApiClient, ledger: CrashLedger, random: () => number): Promise<void> {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { openModel } from '../src/formats/index.ts'
 import { openSqliteCatalog } from '../src/store/sqlite-catalog.ts'
 import { type ApiClient, type JobBody, sha256 } from './api-client.ts'
+import { ResumableLedger } from './crash-uploads.ts'
 
 export type Kill = 'server' | 'gpu' | 'inference' | 'inspect'
 
@@ -32,6 +33,7 @@ export class CrashLedger {
   /** Idempotency keys of requests without an answer, with what was asked. */
   readonly unanswered = new Map<string, { model: string; recipe: string }>()
   readonly findings: string[] = []
+  readonly uploads = new ResumableLedger((text) => this.find(text))
   /** Artifacts by what was asked: the same bytes every time. */
   readonly #artifacts = new Map<string, string>()
   downloads = 0
@@ -48,6 +50,7 @@ export class CrashLedger {
   /** Asks for every unfinished job and for a seeded part of the rest: after every kill. */
   async auditSample(api: ApiClient, random: () => number, count: number): Promise<void> {
     for (const id of this.unfinished()) await this.#auditJob(api, id, this.jobs.get(id)!)
+    await this.uploads.audit(api)
     const pick = <T>(items: Iterable<T>) => [...items].filter((_, __, all) => random() < count / all.length)
     for (const [id, known] of pick(this.models)) await this.#auditModel(api, id, known)
     for (const [id, known] of pick(this.jobs)) await this.#auditJob(api, id, known)
@@ -67,6 +70,11 @@ export class CrashLedger {
       const job = await api.waitForJob(id, 240_000)
       this.#judgeEnd(job, known, childKills)
       await this.#auditJob(api, id, known)
+    }
+    for (let path = this.uploads.waiting(() => 0); path !== null; path = this.uploads.waiting(() => 0)) {
+      const id = await this.uploads.resume(api, path)
+      this.models.set(id, { name: path, state: 'there' })
+      await this.uploads.settle(api, path)
     }
     for (const [id, known] of this.models) await this.#auditModel(api, id, known)
     for (const id of this.datasets) {
@@ -176,6 +184,9 @@ export async function auditFolder(dataDir: string): Promise<{ findings: string[]
     }
     const datasets = list('datasets').map((name) => name.replace(/\.npz$/, ''))
     compare('dataset', datasets, await catalog.datasetIds())
+    const uploads = await catalog.listUploads(null)
+    const open = uploads.filter(({ state }) => state === 'receiving' || state === 'stored').map(({ id }) => id)
+    compare('upload', list('uploads'), new Set(open))
     const blobs = list('blobs').flatMap((folder) => list('blobs', folder))
     compare('blob', blobs, await catalog.referencedBlobs())
     for (const name of blobs) {

@@ -170,6 +170,8 @@ function figures(
     count('kills of an inference child', kills.inference),
     count('kills of the inspect child', kills.inspect),
     count('acknowledged uploads', models.filter(({ state }) => state !== 'uploading').length + ledger.datasets.size),
+    count('acknowledged resumable uploads', ledger.uploads.acknowledged),
+    count('resumable uploads that became models, also over kills', ledger.uploads.finished),
     count('uploads cut off', models.filter(({ state }) => state === 'uploading').length),
     count('acknowledged jobs', ledger.jobs.size, { atLeast: 1 }),
     count('jobs that succeeded', ends.filter((state) => state === 'succeeded').length),
