@@ -1,7 +1,7 @@
 // Counts the dequantized values of one compressed tensor into the bins of its original, for the report's charts. Entry:
 // countArtifact. On the CPU, from the artifact's files: chart material, exact, but bounded to tensors that take no time.
 
-import { float16ToNumber } from '../kernels/float16-bits.ts'
+import { float16ToNumber } from '../tensor/float16.ts'
 import type { ArtifactParts } from './artifact-parts.ts'
 import { scaledForm } from './scaled-parameters.ts'
 import { blocksPerRow, type TensorWork } from './tensor-work.ts'

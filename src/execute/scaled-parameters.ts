@@ -52,6 +52,7 @@ export function scaledForm(encode: EncodePlan): ScaledForm {
   return { bits: encode.bits, symmetric: encode.symmetric, symmetricZeroPoint: 0 }
 }
 
+/** In f64; src/kernels/float-bits.ts has the f32 rule of the kernels. */
 export function roundHalfEven(value: number): number {
   const floor = Math.floor(value)
   const fraction = value - floor

@@ -10,7 +10,7 @@
 // the least cost wins, and of equal costs the least shrink. The cost is decided on integers so that every adapter agrees:
 // u = floor(min(|t - q|, 16) * 128) with t = w / scale, cost = f32(sum u^2) * factor * factor (scale is proportional to factor).
 
-import { ABS_MASK, clamp, floatBits, INFINITY_BITS, roundHalfEven, TINY_BITS } from './float-bits.ts'
+import { ABS_MASK, clamp, floatBits, INFINITY_BITS, roundHalfEvenFloat32, TINY_BITS } from './float-bits.ts'
 
 /** Beyond it the factor would reach 0. */
 export const MAX_SHRINK_COUNT = 20
@@ -96,11 +96,11 @@ export function blockQuantizer(settings: BlockSettings): (block: Uint32Array) =>
       const finiteRange = Number.isFinite(range) ? range : MAX_FLOAT
       const scale = Math.fround(finiteRange * inverseRange)
       const reciprocal = Math.fround(1 / scale)
-      const zeroPoint = roundHalfEven(clamp(Math.fround(-scaledLow * reciprocal), 0, levels - 1))
+      const zeroPoint = roundHalfEvenFloat32(clamp(Math.fround(-scaledLow * reciprocal), 0, levels - 1))
       return { scale, zeroPoint, reciprocal }
     }
     const codeOf = (value: number, zeroPoint: number, reciprocal: number): number =>
-      roundHalfEven(clamp(Math.fround(value * reciprocal), -zeroPoint, levels - 1 - zeroPoint)) + zeroPoint
+      roundHalfEvenFloat32(clamp(Math.fround(value * reciprocal), -zeroPoint, levels - 1 - zeroPoint)) + zeroPoint
 
     let best = scaleAt(1)
     if (shrinkCount > 1) {

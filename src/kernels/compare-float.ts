@@ -3,9 +3,9 @@
 // multiples of 4 and no two segments share a vec4. Params: [segmentCount, lanes, artifactBits 32 | 16, bfloat 0 | 1].
 
 import type { Kernel } from '../compute/compute-device.ts'
+import { float16ToNumber } from '../tensor/float16.ts'
 import { addToCompare, COMPARE_STAT_WORDS, COMPARE_SUM_WORDS, noSums, writeSums } from './compare.ts'
 import { bitsFloat } from './float-bits.ts'
-import { float16ToNumber } from './float16-bits.ts'
 import { asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 

@@ -33,7 +33,7 @@ export function bitsOfKey(key: number): number {
 }
 
 /** f32(value), rounded half to even to an integer. For |value| <= 2^22. */
-export function roundHalfEven(value: number): number {
+export function roundHalfEvenFloat32(value: number): number {
   return Math.fround(value + ROUND_MAGIC) - ROUND_MAGIC
 }
 

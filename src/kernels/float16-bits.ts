@@ -1,8 +1,8 @@
 // Bit-exact f32 -> 16-bit float, round to nearest even, on integers (IEEE 754 binary16; bfloat16 is the upper half of f32).
 // float16: denormal results are kept, a finite value that rounds beyond 65504 becomes infinity, a NaN keeps its sign and top
-// payload bits and is quiet. Used by the two cast kernels and, for reading back, by compare-float.
+// payload bits and is quiet. Used by the two cast kernels. The value of a float16 as a number: src/tensor/float16.ts.
 
-import { ABS_MASK, bitsFloat, INFINITY_BITS } from './float-bits.ts'
+import { ABS_MASK, INFINITY_BITS } from './float-bits.ts'
 
 /** |x| bits from which a finite f32 rounds to infinity in float16 (65520) and in bfloat16 (2^128 - 2^119). */
 export const FLOAT16_OVERFLOW_BITS = 0x477ff000
@@ -48,8 +48,4 @@ export function float16ToBits(half: number): number {
   // mantissa * 2^-24: normalise
   const shift = Math.clz32(mantissa) - 8
   return (sign + ((126 - shift) << 23) + ((mantissa << shift) & 0x7fffff)) >>> 0
-}
-
-export function float16ToNumber(half: number): number {
-  return bitsFloat(float16ToBits(half))
 }

@@ -1,5 +1,5 @@
 // int8/uint8 quantization with one scale and zero point a slot, and the dead zone as a parameter:
-//   q = roundHalfEven(clamp(x * inv, qmin - zp, qmax - zp)) + zp, within -128..127 or 0..255
+//   q = roundHalfEvenFloat32(clamp(x * inv, qmin - zp, qmax - zp)) + zp, within -128..127 or 0..255
 //   |x| <= deadZone: q = zp; otherwise, with minMagnitude 1, a q that rounded to zp becomes zp + sign(x).
 // NaN and infinities count as 0 (tensors that hold them are not quantized; the value only has to be defined).
 // Slot, 8 words: [inv f32, qmin - zp f32, qmax - zp f32, 12582912 + zp f32, deadZone |x| bits, minMagnitude, 0, 0]; the host
@@ -7,7 +7,15 @@
 // Segment starts are multiples of 4 and no two segments share a vec4. Params: [segmentCount, lanes, 0, 0].
 
 import type { Kernel } from '../compute/compute-device.ts'
-import { ABS_MASK, bitsFloat, clamp, floatBits, INFINITY_BITS, ROUND_MAGIC, roundHalfEven } from './float-bits.ts'
+import {
+  ABS_MASK,
+  bitsFloat,
+  clamp,
+  floatBits,
+  INFINITY_BITS,
+  ROUND_MAGIC,
+  roundHalfEvenFloat32,
+} from './float-bits.ts'
 import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
@@ -63,7 +71,7 @@ export function decodeInt8Slot(slots: Uint32Array, row: number): DecodedInt8Slot
 export function int8Code(slot: DecodedInt8Slot, value: number, bits: number): number {
   const magnitude = bits & ABS_MASK
   if (magnitude <= slot.deadZoneBits || magnitude >= INFINITY_BITS) return slot.zeroPoint & 255
-  const rounded = roundHalfEven(clamp(Math.fround(value * slot.inverseScale), slot.low, slot.high))
+  const rounded = roundHalfEvenFloat32(clamp(Math.fround(value * slot.inverseScale), slot.low, slot.high))
   if (rounded === 0 && slot.minMagnitude === 1) return (slot.zeroPoint + (value < 0 ? -1 : 1)) & 255
   return (rounded + slot.zeroPoint) & 255
 }

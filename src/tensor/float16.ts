@@ -1,4 +1,4 @@
-// IEEE 754-2008 binary16 as a number, for the places outside of kernels that read single half floats.
+// IEEE 754-2008 binary16 as a number: the one decoder, for kernels' references and for everything that reads half floats back.
 
 /** Value of a bit pattern: sign, 5 exponent bits (bias 15), 10 fraction bits. Exact. */
 export function float16ToNumber(bits: number): number {

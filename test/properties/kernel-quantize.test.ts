@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { blockQuantizer, blockWords } from '../../src/kernels/block-codes.ts'
 import { bitsFloat, bitsOfKey, floatBits, orderKey } from '../../src/kernels/float-bits.ts'
-import { float16ToNumber, toBfloat16, toFloat16 } from '../../src/kernels/float16-bits.ts'
+import { toBfloat16, toFloat16 } from '../../src/kernels/float16-bits.ts'
 import { blockKernel } from '../../src/kernels/quantize-block.ts'
 import {
   type TransposeParams,
@@ -22,6 +22,7 @@ import {
   writeInt8Slot,
 } from '../../src/kernels/quantize-int8.ts'
 import { lanesForLength, segmentWorkgroups } from '../../src/kernels/segments.ts'
+import { float16ToNumber } from '../../src/tensor/float16.ts'
 import { segmentTable } from '../support/float-words.ts'
 import { runKernel } from '../support/run-kernel.ts'
 import { referenceDevice, testOnGpu } from '../support/with-device.ts'
