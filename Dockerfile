@@ -45,6 +45,7 @@ LABEL org.opencontainers.image.title="Tensorpress" \
 # No VK_DRIVER_FILES: the loader then takes every driver, those that a GPU runtime puts in included, and the server prefers
 # a GPU to lavapipe. "graphics" makes the NVIDIA toolkit bring Vulkan; without that toolkit the variables mean nothing.
 ENV NODE_ENV=production \
+    MALLOC_ARENA_MAX=1 \
     HOME=/var/cache/tensorpress \
     TENSORPRESS_SETUP=skip \
     TENSORPRESS_HOST=0.0.0.0 \

@@ -37,7 +37,13 @@ export async function serverRows(context: BenchContext, jobBytes: number, upload
     ],
     {
       stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, TENSORPRESS_BENCH_PROBE: probeFile, TENSORPRESS_LOG_LEVEL: 'warn' },
+      // One malloc arena, as `npm start` and the container image set it.
+      env: {
+        MALLOC_ARENA_MAX: '1',
+        ...process.env,
+        TENSORPRESS_BENCH_PROBE: probeFile,
+        TENSORPRESS_LOG_LEVEL: 'warn',
+      },
     },
   )
   const url = `http://127.0.0.1:${port}`
