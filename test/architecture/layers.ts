@@ -57,6 +57,7 @@ export const LAYERS: Record<string, string[]> = {
     'errors',
     'version',
   ],
+  client: [],
   app: ['http', 'jobs', 'telemetry', 'config', 'errors', 'version'],
   main: ['stop-signal', 'access', 'app', 'http', 'jobs', 'store', 'telemetry', 'config', 'errors', 'version'],
   local: ['jobs', 'jobs/protocol', 'validate', 'nearest', 'tensor', 'errors'],

@@ -1,0 +1,110 @@
+// One request: address, key, time limit, and problem documents turned into errors. Entry: createHttp. Standard fetch only.
+
+import { BackOff } from './back-off.ts'
+import { ConnectionError, TensorpressError } from './client-error.ts'
+import type { Problem } from './generated/schema.ts'
+
+export interface HttpOptions {
+  /** Address of the server, such as http://127.0.0.1:8080; a path before /v1 is kept. */
+  baseUrl: string
+  /** Sent as a Bearer token; absent: none. */
+  apiKey?: string | undefined
+  /** How long to try again while the server cannot be reached and nothing gets on. Default: 120. */
+  retrySeconds?: number | undefined
+  /** Another implementation of fetch, for tests or proxies. */
+  fetch?: typeof fetch | undefined
+}
+
+export interface HttpRequest {
+  method: string
+  /** From /v1 on, with its query. */
+  path: string
+  headers?: Record<string, string>
+  body?: string | Blob
+  signal?: AbortSignal | undefined
+  /** Until the head of the answer is there. Default: a minute. */
+  timeoutMs?: number
+  /** A status beside 2xx that is an answer and no failure. */
+  alsoStatus?: number
+}
+
+export interface Http {
+  readonly retryMs: number
+  /** Resolves with a 2xx answer. Throws TensorpressError, ConnectionError, or what aborted the signal. */
+  send(request: HttpRequest): Promise<Response>
+  /** The same, tried again while that may help. Only for what may be sent twice. */
+  sendPatiently(request: HttpRequest): Promise<Response>
+}
+
+const DEFAULT_TIMEOUT_MS = 60_000
+const DEFAULT_RETRY_SECONDS = 120
+
+export function createHttp(options: HttpOptions): Http {
+  const base = options.baseUrl.replace(/\/+$/, '')
+  const doFetch = options.fetch ?? fetch
+  const retryMs = (options.retrySeconds ?? DEFAULT_RETRY_SECONDS) * 1000
+
+  async function send(request: HttpRequest): Promise<Response> {
+    const { method, path, headers, body, signal, timeoutMs } = request
+    const limit = new AbortController()
+    const timer = setTimeout(() => limit.abort(), timeoutMs ?? DEFAULT_TIMEOUT_MS)
+    let response: Response
+    try {
+      response = await doFetch(`${base}${path}`, {
+        method,
+        headers: { ...headers, ...(options.apiKey ? { Authorization: `Bearer ${options.apiKey}` } : {}) },
+        ...(body === undefined ? {} : { body }),
+        // Followed, it could take the key along to another host, or turn a POST into a GET.
+        redirect: 'manual',
+        signal: signal === undefined ? limit.signal : AbortSignal.any([signal, limit.signal]),
+      })
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw new ConnectionError(
+        limit.signal.aborted ? `${base} did not answer in time` : `${base} cannot be reached: ${reasonOf(error)}`,
+        null,
+        error,
+      )
+    } finally {
+      clearTimeout(timer)
+    }
+    if (response.ok || response.status === request.alsoStatus) return response
+    throw await failureOf(response, base)
+  }
+
+  return {
+    retryMs,
+    send,
+    async sendPatiently(request) {
+      const backOff = new BackOff(retryMs, request.signal)
+      for (;;) {
+        try {
+          return await send(request)
+        } catch (error) {
+          await backOff.wait(error)
+        }
+      }
+    },
+  }
+}
+
+/** fetch says "fetch failed" and hides why in the cause. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? reasonOf(error.cause) : error.message
+}
+
+async function failureOf(response: Response, base: string): Promise<Error> {
+  const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
+  const type = response.headers.get('content-type') ?? ''
+  if (type.startsWith('application/problem+json')) {
+    try {
+      const problem = (await response.json()) as Problem
+      return new TensorpressError(problem, Number.isFinite(retryAfter) ? retryAfter : null)
+    } catch (error) {
+      return new ConnectionError(`the answer of ${base} broke off`, response.status, error)
+    }
+  }
+  await response.body?.cancel()
+  return new ConnectionError(`${base} answered ${response.status}, and not as Tensorpress does`, response.status)
+}
