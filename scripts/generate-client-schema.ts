@@ -78,8 +78,8 @@ function objectType(schema: Schema, indent: string): string {
   const inner = `${indent}  `
   const rest = schema.additionalProperties
   const members = Object.entries(schema.properties ?? {}).map(([name, member]) => {
-    const mark = schema.required?.includes(name) ? '' : '?'
-    return `${comment(member.description, inner)}${inner}${key(name)}${mark}: ${typeOf(member, inner)}\n`
+    const required = schema.required?.includes(name) ?? false
+    return `${comment(member.description, inner)}${inner}${key(name)}${annotation(typeOf(member, inner), required)}\n`
   })
   if (members.length === 0) {
     return `Record<string, ${typeof rest === 'object' ? typeOf(rest, indent) : 'unknown'}>`
@@ -87,6 +87,11 @@ function objectType(schema: Schema, indent: string): string {
   // Objects that may hold more than is listed: {} in JSON Schema, absent where the listed members are all.
   const more = typeof rest === 'object' ? `${inner}[key: string]: unknown\n` : ''
   return `{\n${members.join('')}${more}${indent}}`
+}
+
+/** `undefined` is allowed where absent is: a caller passes on what it may not have. */
+function annotation(type: string, required: boolean): string {
+  return required ? `: ${type}` : `?: ${type} | undefined`
 }
 
 function key(name: string): string {
@@ -124,9 +129,10 @@ function parameters(operation: Operation, place: 'path' | 'query'): string {
   const found = (operation.parameters ?? []).filter((parameter) => parameter.in === place)
   if (found.length === 0) return 'undefined'
   const members = found.map(
-    ({ name, required, schema }) => `${key(name)}${required ? '' : '?'}: ${typeOf(schema, '    ')}`,
+    ({ name, required, schema }) => `${key(name)}${annotation(typeOf(schema, '    '), required)}`,
   )
-  return `{ ${members.join('; ')} }`
+  const optional = found.every(({ required }) => !required)
+  return `{ ${members.join('; ')} }${optional ? ' | undefined' : ''}`
 }
 
 function operations(): string {

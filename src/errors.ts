@@ -147,6 +147,10 @@ export const ERROR_CODES = {
     kind: 'unavailable',
     summary: 'As many requests as the limit allows are in work; try again in a moment.',
   },
+  server_unreachable: {
+    kind: 'unavailable',
+    summary: 'The command line could not reach the server of --server, or what answers there is no Tensorpress.',
+  },
   shutting_down: { kind: 'unavailable', summary: 'The server is draining and takes no new jobs.' },
   internal: { kind: 'internal', summary: 'A bug in Tensorpress; the log has the whole error under the request id.' },
 } as const satisfies Record<string, { kind: ErrorKind; summary: string }>

@@ -114,6 +114,12 @@ export function usage(command: Command, problem: string): AppError {
 }
 
 function unknownOption(command: Command, rawName: string): AppError {
+  if (rawName === '--server') {
+    return usage(
+      command,
+      `${command.name} works on this machine only; inspect, plan, compress and doctor take --server`,
+    )
+  }
   const known = Object.entries(command.options).flatMap(([name, { short }]) => [
     `--${name}`,
     ...(short ? [`-${short}`] : []),

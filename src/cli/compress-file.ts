@@ -1,20 +1,24 @@
-// What `tensorpress compress` does once its GPU worker is on the way: options, progress, the work of
-// src/local/compress-model.ts, report and summary. Entry: compressFile.
+// What `tensorpress compress` does around the work itself, which is that of src/local/compress-model.ts or of a server: options,
+// progress, report and summary. Entry: compressFile.
 
 import { AppError } from '../errors.ts'
-import type { DescribingWorker } from '../jobs/worker-pool.ts'
-import { type CompressOutcome, compressModel } from '../local/compress-model.ts'
+import type { CompressOptions, CompressOutcome } from '../local/compress-model.ts'
 import type { Command, CommandLine } from './command.ts'
-import { progressDisplay } from './progress-display.ts'
+import { progressDisplay, type ShownProgress } from './progress-display.ts'
 import { checkReportOption, writeReport } from './report-file.ts'
 import { summaryLines } from './report-text.ts'
 import { recipeOption } from './shared-options.ts'
 
-/** Resolves with the exit code. Closes the worker as soon as nothing more is asked of it. */
+export interface CompressWork extends Omit<CompressOptions, 'device' | 'onProgress'> {
+  signal: AbortSignal
+  onProgress(progress: ShownProgress): void
+}
+
+/** Resolves with the exit code. */
 export async function compressFile(
   command: Command,
   args: CommandLine,
-  worker: DescribingWorker,
+  work: (options: CompressWork) => Promise<CompressOutcome>,
   signal: AbortSignal,
 ): Promise<number> {
   const recipe = recipeOption(command, args)
@@ -22,20 +26,17 @@ export async function compressFile(
   const report = await checkReportOption(command, args.text('report'), overwrite)
   const display = progressDisplay(process.stderr, { quiet: args.given('json') })
   try {
-    const outcome = await compressModel(
-      {
-        model: args.positionals[0]!,
-        recipe,
-        output: args.text('output'),
-        dataset: args.text('dataset'),
-        require: args.texts('require'),
-        validate: !args.given('no-validate'),
-        overwrite,
-        signal,
-        onProgress: display.show,
-      },
-      worker,
-    )
+    const outcome = await work({
+      model: args.positionals[0]!,
+      recipe,
+      output: args.text('output'),
+      dataset: args.text('dataset'),
+      require: args.texts('require'),
+      validate: !args.given('no-validate'),
+      overwrite,
+      signal,
+      onProgress: display.show,
+    })
     display.end()
     await writeReport(report, outcome.report)
     return conclude(args, outcome)

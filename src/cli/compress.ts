@@ -1,10 +1,11 @@
-// tensorpress compress: one job without a server. The GPU worker is started before anything else is loaded: its start is what
+// tensorpress compress: one job, here or on a server. The GPU worker is started before anything else is loaded: its start is what
 // a short run waits for. The work itself is in src/cli/compress-file.ts.
 
 import { PRESETS } from '../jobs/presets.ts'
 import { withGpuWorker } from '../local/children.ts'
 import type { Command, CommandLine } from './command.ts'
 import { interruptible } from './interrupt.ts'
+import { serverOf } from './server-argument.ts'
 import {
   DATASET_OPTION,
   DEVICE_OPTION,
@@ -12,6 +13,7 @@ import {
   MODEL_POSITIONAL,
   RECIPE_OPTION,
   REQUIRE_OPTION,
+  SERVER_OPTIONS,
 } from './shared-options.ts'
 
 const REPORT_OPTION = { value: 'FILE', summary: 'write the report there: .json, or .html for a page' }
@@ -34,6 +36,7 @@ export const command: Command = {
     'no-validate': { summary: 'skip validation, hashes of the input, zstd sizes and errors per tensor' },
     force: FORCE_OPTION,
     device: DEVICE_OPTION,
+    ...SERVER_OPTIONS,
     json: JSON_OPTION,
   },
   examples: [
@@ -43,13 +46,30 @@ export const command: Command = {
       meaning: 'prune, then int8; at most one point of top-1 may be lost; the report as a page',
     },
     { line: 'tensorpress compress llama/ -r int4 -o llama-int4/', meaning: 'a sharded checkpoint' },
+    {
+      line: 'tensorpress compress model.onnx -r int8 --server http://gpu:8080',
+      meaning: 'the same on a server: sends the model unless it is there, fetches the result',
+    },
   ],
   run(args: CommandLine) {
-    return interruptible((signal) =>
-      withGpuWorker(args.text('device'), async (worker) => {
-        const { compressFile } = await import('./compress-file.ts')
-        return compressFile(command, args, worker, signal)
-      }),
-    )
+    const server = serverOf(command, args)
+    return interruptible(async (signal) => {
+      if (server !== null) {
+        const [{ compressFile }, { compressOnServer }, { connect }] = await Promise.all([
+          import('./compress-file.ts'),
+          import('./remote-compress.ts'),
+          import('./remote-server.ts'),
+        ])
+        const client = await connect(server, args)
+        return compressFile(command, args, (options) => compressOnServer(client, options), signal)
+      }
+      return withGpuWorker(args.text('device'), async (worker) => {
+        const [{ compressFile }, { compressModel }] = await Promise.all([
+          import('./compress-file.ts'),
+          import('../local/compress-model.ts'),
+        ])
+        return compressFile(command, args, (options) => compressModel(options, worker), signal)
+      })
+    })
   },
 }

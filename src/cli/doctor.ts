@@ -12,7 +12,8 @@ import { VERSION } from '../version.ts'
 import type { Command, CommandLine } from './command.ts'
 import { missingGpuAdvice, noAdapterAdvice, readGpuFacts } from './gpu-advice.ts'
 import { interruptible } from './interrupt.ts'
-import { DEVICE_OPTION, JSON_OPTION } from './shared-options.ts'
+import { serverOf } from './server-argument.ts'
+import { DEVICE_OPTION, JSON_OPTION, SERVER_OPTIONS } from './shared-options.ts'
 import { bytesText, deviceText, printable } from './text-table.ts'
 
 /** A driver that takes longer than this to list its adapters hangs. */
@@ -29,13 +30,18 @@ export const command: Command = {
   name: 'doctor',
   summary: 'show which devices and libraries were found',
   description: [
-    'Lists every adapter with its driver, limits and features, starts the GPU worker as a job would, and runs a model of one node in onnxruntime. Ends with what to do about what is missing; status 1 when jobs cannot run at all.',
+    'Lists every adapter with its driver, limits and features, starts the GPU worker as a job would, and runs a model of one node in onnxruntime. Ends with what to do about what is missing; status 1 when jobs cannot run at all. With --server: whether that server can work, on which device, and what is wrong with it.',
   ],
   positionals: [],
-  options: { device: DEVICE_OPTION, json: JSON_OPTION },
+  options: { device: DEVICE_OPTION, ...SERVER_OPTIONS, json: JSON_OPTION },
   examples: [{ line: 'tensorpress doctor', meaning: 'run it first when something is slow or does not start' }],
-  run: (args: CommandLine) =>
-    interruptible(async () => {
+  async run(args: CommandLine) {
+    const server = serverOf(command, args)
+    return interruptible(async (signal) => {
+      if (server !== null) {
+        const { examineServer } = await import('./remote-doctor.ts')
+        return examineServer(args, server, signal)
+      }
       const wanted = args.text('device') ?? 'auto'
       const devices = await probe<DeviceProbe>('devices')
       const runtime = await probe<RuntimeProbe>('runtime')
@@ -46,7 +52,8 @@ export const command: Command = {
       const text = args.given('json') ? JSON.stringify(document(found)) : findingLines(found).join('\n')
       process.stdout.write(`${text}\n`)
       return runtimeWorks && worker.error === null ? 0 : 1
-    }),
+    })
+  },
 }
 
 interface Probe<T> {

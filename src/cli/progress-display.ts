@@ -1,7 +1,6 @@
 // Progress on standard error: one redrawn line with a bar on a terminal, plain lines otherwise, nothing in --json mode.
 // Entry: progressDisplay(). Standard output stays free for results.
 
-import type { Progress } from '../jobs/protocol.ts'
 import { bytesText, printable, secondsText } from './text-table.ts'
 
 const BAR_CELLS = 24
@@ -10,8 +9,16 @@ const PLAIN_INTERVAL_MS = 5000
 /** A terminal is redrawn at most this often: faster is flicker. */
 const REDRAW_INTERVAL_MS = 80
 
+/** Progress of a job, or of a transfer to or from a server. */
+export interface ShownProgress {
+  stage: string
+  doneBytes: number
+  totalBytes: number
+  tensor: string | null
+}
+
 export interface ProgressDisplay {
-  show(progress: Progress): void
+  show(progress: ShownProgress): void
   /** Ends the line of a bar; later output starts on a fresh line. Safe to call twice. */
   end(): void
 }
@@ -77,11 +84,11 @@ function plainLines(stream: Terminal, now: () => number): ProgressDisplay {
   }
 }
 
-function fractionOf({ doneBytes, totalBytes }: Progress): number {
+function fractionOf({ doneBytes, totalBytes }: ShownProgress): number {
   return totalBytes > 0 ? Math.min(1, doneBytes / totalBytes) : 0
 }
 
-function amounts({ doneBytes, totalBytes }: Progress): string {
+function amounts({ doneBytes, totalBytes }: ShownProgress): string {
   return totalBytes > 0 ? `${bytesText(doneBytes)} of ${bytesText(totalBytes)}` : ''
 }
 

@@ -27,6 +27,17 @@ export const DATASET_OPTION: OptionSpec = {
   value: 'D.npz',
   summary: 'inputs by name, one array each, and optional labels; without it seeded synthetic inputs are used',
 }
+/** Of the commands that can have a server do the work. */
+export const SERVER_OPTIONS: Record<'server' | 'api-key-file', OptionSpec> = {
+  server: {
+    value: 'URL',
+    summary: 'have a Tensorpress server do the work (default: TENSORPRESS_SERVER; unset: this machine)',
+  },
+  'api-key-file': {
+    value: 'FILE',
+    summary: 'file that holds the API key for the server (default: the key in TENSORPRESS_API_KEY)',
+  },
+}
 
 /** --recipe of a command that needs one. Throws usage. */
 export function recipeOption(command: Command, args: CommandLine): string {

@@ -1,4 +1,4 @@
-// The TypeScript client of the REST API: `import { createClient } from 'tensorpress/client'`. It needs fetch, Blob and Web
+// The TypeScript client of the REST API, published as 'tensorpress/client'. Entry: createClient. It needs fetch, Blob and Web
 // Crypto and nothing else, so it works in Node and in browsers. Types and calls come from docs/openapi.json (npm run generate).
 
 import { type DownloadSource, downloadFile } from './download-file.ts'

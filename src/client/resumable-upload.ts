@@ -2,7 +2,7 @@
 // Entry: uploadFile. A Blob is the source in browsers and in Node (`fs.openAsBlob`), and its pieces are streamed.
 
 import { BackOff, pause } from './back-off.ts'
-import { ConnectionError, TensorpressError } from './client-error.ts'
+import { ConnectionError, mayRetry, TensorpressError } from './client-error.ts'
 import type { Upload } from './generated/schema.ts'
 import type { Http } from './http.ts'
 
@@ -108,21 +108,32 @@ async function sendAll(http: Http, id: string, blob: Blob, options: UploadOption
   onProgress?.(offset)
 }
 
+/** HEAD waits until a broken request before has put down what it had; GET says why when something is wrong. */
 async function offsetOf(http: Http, path: string, signal: AbortSignal | undefined): Promise<number> {
-  // GET rather than HEAD: an upload that was refused says why.
+  try {
+    const response = await http.sendPatiently({ method: 'HEAD', path, headers: TUS, signal })
+    return Number(response.headers.get('upload-offset'))
+  } catch (error) {
+    if (mayRetry(error)) throw error
+    signal?.throwIfAborted()
+    const upload = await stateOf(http, path, signal)
+    return upload.offset
+  }
+}
+
+/** Throws what the upload was refused for. */
+async function stateOf(http: Http, path: string, signal: AbortSignal | undefined): Promise<Upload> {
   const response = await http.sendPatiently({ method: 'GET', path, signal })
   const upload = (await response.json()) as Upload
   if (upload.error !== null) throw refusal(upload)
-  return upload.offset
+  return upload
 }
 
 /** The answer to the last byte may be lost: the upload itself says what became of it. */
 async function finished(http: Http, id: string, { set, signal }: UploadOptions): Promise<Upload> {
   const deadlineMs = Date.now() + FINISH_TIMEOUT_MS
   for (;;) {
-    const response = await http.sendPatiently({ method: 'GET', path: `/v1/uploads/${id}`, signal })
-    const upload = (await response.json()) as Upload
-    if (upload.error !== null) throw refusal(upload)
+    const upload = await stateOf(http, `/v1/uploads/${id}`, signal)
     if (upload.state === 'finished' || (upload.state === 'stored' && set)) return upload
     if (Date.now() > deadlineMs)
       throw new ConnectionError(`upload ${id} is complete, and nothing was made of it in time`)

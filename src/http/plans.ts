@@ -26,6 +26,9 @@ export const outputInput = component(
       .nullable()
       .optional()
       .meta({ description: 'safetensors: begin a new shard beyond this many bytes; null: one file.' }),
+    fileName: z.string().min(1).max(200).optional().meta({
+      description: 'Name of the main file, without folder. Absent: the name of the model with the recipe in it.',
+    }),
   }),
 )
 

@@ -56,6 +56,7 @@ export const STATUS_OF = {
   requirement_not_met: 422,
   cancelled: 409,
   overloaded: 503,
+  server_unreachable: 503,
   shutting_down: 503,
   internal: 500,
 } as const satisfies Record<ErrorCode, number>

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../errors.ts'
 import type { Progress } from '../jobs/protocol.ts'
-import { defaultValidationSettings, type JobResult, runJob } from '../jobs/run-job.ts'
+import { defaultValidationSettings, runJob } from '../jobs/run-job.ts'
 import type { DescribingWorker } from '../jobs/worker-pool.ts'
 import type { ModelSummary } from '../tensor/model.ts'
 import type { Report } from '../validate/report.ts'
@@ -12,7 +12,7 @@ import { parseRequirements, type Requirement } from '../validate/requirement.ts'
 import { gatherThrough, withInspectChild } from './children.ts'
 import { datasetFile } from './dataset-file.ts'
 import type { GatheredModel } from './model-files.ts'
-import { type Output, openOutput, outputTarget, refuseInput } from './output-files.ts'
+import { openOutput, outputTarget, refuseInput } from './output-files.ts'
 import { readRecipe } from './read-recipe.ts'
 
 export interface CompressOptions {
@@ -85,7 +85,9 @@ export async function compressModel(
         { compress, validate: loadedValidation, store: null },
         { signal, onProgress },
       )
-      const files = result.requirementMet === false ? [] : await publish(output, result, target.fileName)
+      const names = result.report.artifact.files.map(({ name }) => name)
+      const unmet = result.requirementMet === false
+      const files = unmet ? [] : await output.publish(result.artifactDir, publishOrder(names, target.fileName))
       return { files, report: result.report, requirementMet: result.requirementMet }
     } finally {
       await output.discard()
@@ -122,7 +124,8 @@ const loadedValidation: Parameters<typeof runJob>[1]['validate'] = async (spec, 
   return validateArtifact(spec, options)
 }
 
-function refuseUnjudgeable(requirements: Requirement[], dataset: string | undefined): void {
+/** For a run without validation. Throws request_invalid. */
+export function refuseUnjudgeable(requirements: readonly Requirement[], dataset: string | undefined): void {
   const accuracy = requirements.find(({ metric, maxLatencyRatio }) => metric ?? maxLatencyRatio)
   if (dataset === undefined && accuracy === undefined) return
   const what = accuracy
@@ -135,8 +138,7 @@ function refuseUnjudgeable(requirements: Requirement[], dataset: string | undefi
 }
 
 /** Companions first: whoever sees the main file finds the others there. */
-async function publish(output: Output, result: JobResult, mainName: string): Promise<string[]> {
-  const names = result.report.artifact.files.map(({ name }) => name)
+export function publishOrder(names: readonly string[], mainName: string): string[] {
   const others = names.filter((name) => name !== mainName)
-  return output.publish(result.artifactDir, names.length === others.length ? others : [...others, mainName])
+  return names.length === others.length ? others : [...others, mainName]
 }

@@ -141,7 +141,8 @@ async function moveInto(from: string, to: string, force: boolean): Promise<void>
   await unlink(from)
 }
 
-async function orStoreFailed<T>(folder: string, work: () => Promise<T>): Promise<T> {
+/** Failures of the file system as errors that name the folder. */
+export async function orStoreFailed<T>(folder: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (error) {

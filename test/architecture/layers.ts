@@ -65,6 +65,7 @@ export const LAYERS: Record<string, string[]> = {
   cli: [
     'stop-signal',
     'nearest',
+    'client',
     'local',
     'access',
     'main',

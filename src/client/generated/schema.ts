@@ -16,6 +16,7 @@ export type ErrorCode =
   | "unauthorized"
   | "forbidden"
   | "not_found"
+  | "artifact_expired"
   | "conflict"
   | "format_unrecognised"
   | "format_truncated"
@@ -28,11 +29,13 @@ export type ErrorCode =
   | "limit_exceeded"
   | "body_too_large"
   | "headers_too_large"
+  | "too_many_requests"
   | "too_many_uploads"
   | "queue_full"
   | "too_many_jobs"
   | "stage_timeout"
   | "disk_full"
+  | "store_quota_exceeded"
   | "gpu_memory_exceeded"
   | "device_unavailable"
   | "device_lost"
@@ -42,6 +45,8 @@ export type ErrorCode =
   | "validation_failed"
   | "requirement_not_met"
   | "cancelled"
+  | "overloaded"
+  | "server_unreachable"
   | "shutting_down"
   | "internal"
 
@@ -145,6 +150,8 @@ export type Job = {
     /** true: the artifact was in the store already. */
     reused: boolean
   } | null
+  /** true: there was an artifact, and retention has removed it. */
+  artifactExpired: boolean
   reportSha256: string | null
   error: JobError | null
   /** ISO 8601, UTC. */
@@ -172,12 +179,12 @@ export type JobRequest = {
   /** A preset (`int8`), an expression of presets (`prune-50+int8`), a recipe as YAML or JSON text, or a recipe object. docs/recipes.md lists presets, methods and keys. */
   recipe: string | Record<string, unknown>
   /** Dataset id; absent: synthetic inputs. */
-  dataset?: string | null
+  dataset?: string | null | undefined
   /** One requirement, several, or text such as `metric=top1,maxDrop=0.01`. */
-  require?: string | Requirement | Requirement[]
-  output?: OutputOptions
+  require?: string | Requirement | Requirement[] | undefined
+  output?: OutputOptions | undefined
   /** false: the artifact is neither measured nor validated. Default: true. */
-  validate?: boolean
+  validate?: boolean | undefined
 }
 
 export type Model = {
@@ -215,9 +222,11 @@ export type ModelPage = {
 
 export type OutputOptions = {
   /** ONNX: `auto` (the default) uses external data from 2 GB on, or when the model did. */
-  externalData?: "auto" | boolean
+  externalData?: "auto" | boolean | undefined
   /** safetensors: begin a new shard beyond this many bytes; null: one file. */
-  shardBytes?: number | null
+  shardBytes?: number | null | undefined
+  /** Name of the main file, without folder. Absent: the name of the model with the recipe in it. */
+  fileName?: string | undefined
 }
 
 export type Plan = {
@@ -242,7 +251,7 @@ export type PlanRequest = {
   model: string
   /** A preset (`int8`), an expression of presets (`prune-50+int8`), a recipe as YAML or JSON text, or a recipe object. docs/recipes.md lists presets, methods and keys. */
   recipe: string | Record<string, unknown>
-  output?: OutputOptions
+  output?: OutputOptions | undefined
 }
 
 export type PlanRow = {
@@ -398,15 +407,15 @@ export type Report = {
 }
 
 export type Requirement = {
-  metric?: "top1" | "top5" | "f1" | "f1_macro" | "agreement" | "cosine" | "sqnr_db" | "mse"
+  metric?: "top1" | "top5" | "f1" | "f1_macro" | "agreement" | "cosine" | "sqnr_db" | "mse" | undefined
   /** Largest loss, absolute: 0.01 is one point. */
-  maxDrop?: number
+  maxDrop?: number | undefined
   /** Smallest value of the metric. */
-  min?: number
+  min?: number | undefined
   /** Largest artifact bytes / model bytes. */
-  maxSizeRatio?: number
+  maxSizeRatio?: number | undefined
   /** Largest median latency, artifact / model. */
-  maxLatencyRatio?: number
+  maxLatencyRatio?: number | undefined
   [key: string]: unknown
 }
 
@@ -492,7 +501,7 @@ export interface Operations {
   /** List models */
   listModels: {
     path: undefined
-    query: { limit?: number; cursor?: string }
+    query: { limit?: number | undefined; cursor?: string | undefined } | undefined
     body: undefined
     result: ModelPage
   }
@@ -513,21 +522,21 @@ export interface Operations {
   /** Tensor table of a model */
   listTensors: {
     path: { id: string }
-    query: { offset?: number; limit?: number }
+    query: { offset?: number | undefined; limit?: number | undefined } | undefined
     body: undefined
     result: TensorPage
   }
   /** Histogram of the values of one tensor */
   getHistogram: {
     path: { id: string }
-    query: { tensor: string; bins?: number }
+    query: { tensor: string; bins?: number | undefined }
     body: undefined
     result: Histogram
   }
   /** List datasets */
   listDatasets: {
     path: undefined
-    query: { limit?: number; cursor?: string }
+    query: { limit?: number | undefined; cursor?: string | undefined } | undefined
     body: undefined
     result: DatasetPage
   }
@@ -583,7 +592,7 @@ export interface Operations {
   /** List jobs */
   listJobs: {
     path: undefined
-    query: { limit?: number; cursor?: string; state?: "queued" | "running" | "succeeded" | "failed" | "cancelled"; model?: string }
+    query: { limit?: number | undefined; cursor?: string | undefined; state?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | undefined; model?: string | undefined } | undefined
     body: undefined
     result: JobPage
   }
@@ -611,7 +620,7 @@ export interface Operations {
   /** List the files of the artifact */
   listArtifacts: {
     path: { id: string }
-    query: { evenIfUnmet?: "true" | "false" }
+    query: { evenIfUnmet?: "true" | "false" | undefined } | undefined
     body: undefined
     result: ArtifactList
   }
