@@ -1,5 +1,5 @@
-// Writes src/client/generated/schema.ts: the types of the TypeScript client and the table of its calls, from docs/openapi.json.
-// With --check it writes nothing and fails when the file differs. Runs after generate-api-docs.ts, which writes the document.
+// Writes src/client/generated: schema.ts, the types of the TypeScript client, and operations.ts, the table of its calls, from
+// docs/openapi.json. With --check it writes nothing and fails when a file differs. Runs after generate-api-docs.ts, which writes the document.
 // openapi-typescript does the same for whole documents, and needs the programming interface that TypeScript 7 has no more.
 
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -32,7 +32,7 @@ interface Document {
 }
 
 const root = join(import.meta.dirname, '..')
-const TARGET = join('src', 'client', 'generated', 'schema.ts')
+const FOLDER = join('src', 'client', 'generated')
 const document = JSON.parse(readFileSync(join(root, 'docs', 'openapi.json'), 'utf8')) as Document
 
 /** Stands in two schemas, a hundred members long. */
@@ -158,23 +158,35 @@ function operations(): string {
 const schemas = Object.entries(document.components.schemas).map(
   ([name, schema]) => `${comment(schema.description)}export type ${exported(name)} = ${typeOf(schema)}\n`,
 )
-const text = `// Generated from docs/openapi.json by scripts/generate-client-schema.ts (npm run generate); do not edit.
+const HEAD =
+  '// Generated from docs/openapi.json by scripts/generate-client-schema.ts (npm run generate); do not edit.\n\n'
+const CODES = `${comment('Stable codes of errors; docs/errors.md says what each means.')}export type ErrorCode =${codes
+  .map((code) => `\n  | ${JSON.stringify(code)}`)
+  .join('')}\n`
 
-${comment('Stable codes of errors; docs/errors.md says what each means.')}export type ErrorCode =${codes.map((code) => `\n  | ${JSON.stringify(code)}`).join('')}
-
-${schemas.join('\n')}
-${operations()}`
-
-const path = join(root, TARGET)
-let before = ''
-try {
-  before = readFileSync(path, 'utf8')
-} catch {
-  // A file that is not there yet differs.
+function importsOf(text: string): string {
+  const used = Object.keys(document.components.schemas)
+    .map(exported)
+    .filter((name) => new RegExp(`\\b${name}\\b`).test(text.replaceAll(/\/\*.*\*\//g, '')))
+  return `import type {\n${used.map((name) => `  ${name},\n`).join('')}} from './schema.ts'\n\n`
 }
-if (before !== text) {
+
+const calls = operations()
+const files = {
+  'schema.ts': `${HEAD}${CODES}\n${schemas.join('\n')}`,
+  'operations.ts': `${HEAD}${importsOf(calls)}${calls}`,
+}
+for (const [name, text] of Object.entries(files)) {
+  const path = join(root, FOLDER, name)
+  let before = ''
+  try {
+    before = readFileSync(path, 'utf8')
+  } catch {
+    // A file that is not there yet differs.
+  }
+  if (before === text) continue
   if (process.argv.includes('--check')) {
-    console.error(`${TARGET} differs from docs/openapi.json: run "npm run generate"`)
+    console.error(`${join(FOLDER, name)} differs from docs/openapi.json: run "npm run generate"`)
     process.exitCode = 1
   } else writeFileSync(path, text)
 }

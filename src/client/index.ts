@@ -3,16 +3,8 @@
 
 import { type DownloadSource, downloadFile } from './download-file.ts'
 import { followJob, isFinal } from './follow-job.ts'
-import {
-  type ArtifactList,
-  type Dataset,
-  type Job,
-  type JobRequest,
-  type Model,
-  OPERATIONS,
-  type Operations,
-  type Report,
-} from './generated/schema.ts'
+import { OPERATIONS, type Operations } from './generated/operations.ts'
+import type { ArtifactList, Dataset, Job, JobRequest, Model, Report } from './generated/schema.ts'
 import { createHttp, type Http, type HttpOptions } from './http.ts'
 import type { UploadSource } from './resumable-upload.ts'
 import { type TransferOptions, uploadDataset, uploadModel } from './upload-model.ts'
@@ -20,6 +12,7 @@ import { type TransferOptions, uploadDataset, uploadModel } from './upload-model
 export { ConnectionError, TensorpressError } from './client-error.ts'
 export type { DownloadSource } from './download-file.ts'
 export { isFinal } from './follow-job.ts'
+export type { Operations } from './generated/operations.ts'
 export type * from './generated/schema.ts'
 export type { HttpOptions as ClientOptions } from './http.ts'
 export type { UploadSource } from './resumable-upload.ts'
