@@ -125,6 +125,16 @@ export const GUARDS: readonly Guard[] = [
       name: 'a server that stood still for longer than the limits of its children does not kill them',
     },
   },
+  {
+    promise: 'a clock that was set ahead expires nothing at once',
+    file: 'src/jobs/age-clock.ts',
+    text: 'return Math.min(wall, monotonic + trustedOffset)',
+    without: 'return wall',
+    test: {
+      file: 'test/jobs/age-clock.test.ts',
+      name: 'a step forwards ages nothing, is said once, and is believed after an hour',
+    },
+  },
   // readers
   {
     promise: 'tensors of a safetensors file do not overlap',

@@ -12,7 +12,7 @@ import { runTests, type TestRun } from './run-tests.ts'
 const ROOT = join(import.meta.dirname, '..')
 /** Installed, large, and the same for both: linked. */
 const LINKED = ['node_modules', '.tools', '.venv']
-const TEST_MS = 180_000
+const TEST_MS = 90_000
 
 export interface MutationSettings {
   /** Only the guards marked short. */
@@ -95,5 +95,5 @@ function isNamed(found: string, name: string): boolean {
 }
 
 function runTest(tree: string, { test }: Guard): Promise<TestRun> {
-  return runTests({ root: tree, files: [test.file], name: test.name, timeoutMs: TEST_MS })
+  return runTests({ root: tree, files: [test.file], name: test.name, testMs: TEST_MS })
 }

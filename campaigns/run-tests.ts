@@ -18,19 +18,26 @@ export interface TestSelection {
   /** Only tests whose name starts so. */
   name?: string
   env?: Record<string, string>
-  timeoutMs: number
+  /** Of a single test: one that hangs has failed. */
+  testMs: number
 }
 
-export async function runTests({ root, files, name, env = {}, timeoutMs }: TestSelection): Promise<TestRun> {
+export async function runTests({ root, files, name, env = {}, testMs }: TestSelection): Promise<TestRun> {
   const pattern = name?.replaceAll(/[.*+?^${}()|[\]\\/]/g, '\\$&')
   const selection = pattern === undefined ? [] : [`--test-name-pattern=^${pattern}`]
   const { NODE_TEST_CONTEXT: _, ...inherited } = process.env // a test run of its own, also below another one
-  const args = ['--test', '--test-reporter=tap', '--test-concurrency=1', ...selection, ...files]
+  const args = [
+    '--test',
+    '--test-reporter=tap',
+    '--test-concurrency=1',
+    `--test-timeout=${testMs}`,
+    ...selection,
+    ...files,
+  ]
   const child = spawn(process.execPath, args, {
     cwd: root,
     env: { ...inherited, ...env },
     stdio: ['ignore', 'pipe', 'ignore'],
-    timeout: timeoutMs,
   })
   const [output] = await Promise.all([text(child.stdout), once(child, 'exit')])
   return readTap(output)

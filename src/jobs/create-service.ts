@@ -11,6 +11,7 @@ import { createResumableUploads, type ResumableUploads } from '../store/resumabl
 import { KEEP_EVERYTHING, NOTHING_STORED } from '../store/retention.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import { validateArtifact } from '../validate/validate-artifact.ts'
+import { createAgeClock } from './age-clock.ts'
 import { startExpirySweeps } from './expiry-sweeps.ts'
 import { isFinal, jobView } from './job.ts'
 import { type AttemptResult, createJobAttempt } from './job-attempt.ts'
@@ -189,7 +190,8 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
   }
 
   const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks, quota }
-  const uploads = createUploadService(parts, resumable, log)
+  const clock = createAgeClock(log)
+  const uploads = createUploadService(parts, resumable, log, clock)
 
   let closed: Promise<void> | null = null
   async function close(): Promise<void> {
@@ -209,7 +211,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     throw error
   }
 
-  const sweeps = startExpirySweeps(store.collector, options.retention?.sweepEveryMs ?? DEFAULT_SWEEP_MS, log)
+  const sweeps = startExpirySweeps(store.collector, options.retention?.sweepEveryMs ?? DEFAULT_SWEEP_MS, log, clock)
   return {
     models: createModelService(parts),
     datasets: createDatasetService(parts),

@@ -3,6 +3,7 @@
 
 import { AppError } from '../errors.ts'
 import type { GarbageCollector } from '../store/garbage-collector.ts'
+import type { AgeClock } from './age-clock.ts'
 import type { ServiceLog } from './service.ts'
 
 export interface ExpirySweeps {
@@ -19,6 +20,7 @@ export function startExpirySweeps(
   collector: Pick<GarbageCollector, 'collect'>,
   everyMs: number,
   log: ServiceLog,
+  clock: AgeClock,
   random: () => number = Math.random,
 ): ExpirySweeps {
   let timer: NodeJS.Timeout
@@ -39,7 +41,7 @@ export function startExpirySweeps(
 
   async function sweep(): Promise<void> {
     try {
-      const gone = await collector.collect(Date.now())
+      const gone = await collector.collect(clock.nowMs())
       const bytes = gone.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
       if (gone.length > 0) log.info({ items: gone.length, bytes }, 'expired items were removed')
     } catch (error) {

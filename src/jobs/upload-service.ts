@@ -14,6 +14,7 @@ import { modelId } from '../store/model-store.ts'
 import type { ResumableUploads } from '../store/resumable-uploads.ts'
 import type { StagedFiles } from '../store/upload.ts'
 import type { UploadRecord } from '../store/upload-catalog.ts'
+import type { AgeClock } from './age-clock.ts'
 import { commitDataset, commitModel, type ModelServiceParts, modelView } from './model-service.ts'
 import type { ServiceLog, UploadService, UploadView } from './service.ts'
 
@@ -32,6 +33,7 @@ export function createUploadService(
   parts: ModelServiceParts,
   uploads: ResumableUploads,
   log: ServiceLog,
+  clock: AgeClock,
 ): RunningUploadService {
   const { data, catalog, models, limits } = parts
   const closing = new AbortController()
@@ -235,7 +237,7 @@ export function createUploadService(
     async start() {
       for (const record of await catalog.listUploads(null)) if (isDue(record)) finishLater(record.id)
       const look = async () => {
-        const removed = await uploads.removeExpired((id) => busy.has(id))
+        const removed = await uploads.removeExpired((id) => busy.has(id), clock.nowMs())
         if (removed > 0) log.info({ removed }, 'expired uploads were removed')
       }
       await look()

@@ -57,7 +57,7 @@ export interface ResumableUploads {
   /** Removes bytes and row. Throws not_found. */
   remove(id: string): Promise<void>
   /** Removes what is past its time, except uploads that `busy` names. Returns how many. */
-  removeExpired(busy: (id: string) => boolean): Promise<number>
+  removeExpired(busy: (id: string) => boolean, nowMs: number): Promise<number>
   /** Removes rows without files (files without rows: orphans.ts). Call it before anything is received. Returns how many. */
   sweep(): Promise<number>
 }
@@ -201,8 +201,8 @@ export function createResumableUploads(
       return known.hash.digest('hex')
     },
 
-    async removeExpired(busy) {
-      const expired = (await catalog.expiredUploads(new Date().toISOString())).filter(({ id }) => !busy(id))
+    async removeExpired(busy, nowMs) {
+      const expired = (await catalog.expiredUploads(new Date(nowMs).toISOString())).filter(({ id }) => !busy(id))
       for (const { id } of expired) await remove(id)
       return expired.length
     },

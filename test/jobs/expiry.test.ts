@@ -195,7 +195,7 @@ test('sweeps go on after one that failed, keep to their jittered pause, and end 
     },
   }
   const log = { ...SILENT, error: (fields: Record<string, unknown>) => errors.push(String(fields['error'])) }
-  const sweeps = startExpirySweeps(collector, 100_000, log, () => randoms.shift() ?? 0.5)
+  const sweeps = startExpirySweeps(collector, 100_000, log, { nowMs: () => Date.now() }, () => randoms.shift() ?? 0.5)
   const settle = async () => {
     for (let turn = 0; turn < 5; turn++) await Promise.resolve()
   }

@@ -170,7 +170,7 @@ test('an upload without new bytes expires, one that is worked on does not', asyn
   const { uploads, close } = await open(tempFolder(t), { ...LIMITS, expiryMs: 0 })
   await uploads.create(upload('idle', 10))
   await uploads.create(upload('busy', 10))
-  assert.equal(await uploads.removeExpired((id) => id === 'busy'), 1)
+  assert.equal(await uploads.removeExpired((id) => id === 'busy', Date.now()), 1)
   assert.equal(existsSync(uploads.pathOf('idle')), false)
   await assert.rejects(uploads.get('idle'), { code: 'not_found' })
   assert.equal((await uploads.get('busy')).id, 'busy')
