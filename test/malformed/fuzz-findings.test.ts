@@ -1,12 +1,16 @@
 // What the fuzz campaign has found, each as the smallest input that showed it.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
 import type { ModelReader } from '../../src/tensor/model.ts'
+import { openDataset } from '../../src/validate/dataset.ts'
 import { externalTensor, node, onnxBytes, onnxModel, value } from '../support/build-onnx.ts'
+import { buildSafetensors, f32Bytes } from '../support/build-safetensors.ts'
 import { tempFolder, writeFiles } from '../support/temp-folder.ts'
+import { f4, writeNpz } from '../support/write-npz.ts'
 
 async function refusal(open: Promise<ModelReader>): Promise<AppError> {
   try {
@@ -36,4 +40,23 @@ test('a refusal that quotes a name of 100,000 characters stays short', async (t)
     /^"m\.onnx": tensor "nnnn.*n \[\.\.\. 9\d{4} characters \.\.\.\] n.*leaves the folder of the model$/,
   )
   assert.ok(JSON.stringify(error.context).length < 2000)
+})
+
+test('a byte order mark at the start of a name is part of the name', async (t) => {
+  const folder = tempFolder(t)
+  const tensors = ['w', '\ufeffw'].map((name, i) => ({ name, dtype: 'F32', shape: [1], data: f32Bytes([i]) }))
+  const reader = await openModel(writeFiles(folder, { 'm.safetensors': buildSafetensors(tensors) }))
+  t.after(() => reader.close())
+  assert.deepEqual(
+    reader.tensors.map(({ name }) => name),
+    ['w', '\ufeffw'],
+  )
+  const path = join(folder, 'd.npz')
+  writeNpz(path, { x: f4([1], [1]), '\ufeffx': f4([1], [2]) })
+  const dataset = await openDataset(path)
+  t.after(() => dataset.close())
+  assert.deepEqual(
+    dataset.arrays.map(({ name }) => name),
+    ['x', '\ufeffx'],
+  )
 })

@@ -42,7 +42,7 @@ class Parser {
   readonly #bytes: Uint8Array
   readonly #text: Buffer
   readonly #limits: JsonLimits
-  readonly #utf8 = new TextDecoder('utf-8', { fatal: true })
+  readonly #utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
   #at = 0
   #members = 0
 

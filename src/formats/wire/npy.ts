@@ -109,7 +109,7 @@ function parseDescr(descr: unknown, offset: number): { dtype: DType; littleEndia
 function decodeText(bytes: Uint8Array, utf8: boolean, offset: number): string {
   if (!utf8) return Buffer.from(bytes).toString('latin1')
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {
     throw invalid('the header is not UTF-8', offset)
   }

@@ -77,7 +77,7 @@ function arrayName(entry: yauzl.Entry): string {
   if (raw.length > MAX_NPZ_NAME_BYTES) throw limit('npz_name_bytes', MAX_NPZ_NAME_BYTES, raw.length)
   let name: string
   try {
-    name = new TextDecoder('utf-8', { fatal: true }).decode(raw)
+    name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(raw)
   } catch {
     throw invalid('the .npz has an array name that is not UTF-8', { nameHex: raw.toString('hex') })
   }
