@@ -1,6 +1,7 @@
 // The engine, inside of the child process: draws inputs from a corpus, mutates them, runs the case, and keeps the inputs that
 // reach new blocks of code or a new kind of refusal. Entry: fuzz. The parent (supervise.ts) watches the journal for hangs.
 
+import { existsSync, readdirSync } from 'node:fs'
 import type { CodeCoverage } from './coverage.ts'
 import type { JournalWriter } from './journal.ts'
 import { type MemoryFigures, MemoryWatch } from './memory-watch.ts'
@@ -33,6 +34,8 @@ export interface FuzzFigures {
   reachedCharacters: number
   slowestMs: number
   memory: MemoryFigures
+  /** File descriptors of the process at its end beyond those after its first cases. */
+  openFilesGrowth: number
 }
 
 export interface FuzzHooks {
@@ -66,6 +69,7 @@ class Loop {
   readonly #outcomes: Record<string, number> = {}
   readonly #memory = new MemoryWatch()
   #batchCases = MIN_BATCH_CASES
+  #openFiles: number | null = null
   #number = 0
   #slowestMs = 0
 
@@ -87,15 +91,13 @@ class Loop {
     let nextSample = 0
     while (done < cases) {
       if (done >= nextSample) {
-        this.#hooks.journal.idle()
-        this.#memory.sample(this.#corpusBytes())
+        this.#sample()
         this.#hooks.onProgress(done)
         nextSample += cases / MEMORY_SAMPLES
       }
       done += await this.#batch(Math.min(this.#batchCases, cases - done))
     }
-    this.#hooks.journal.idle()
-    this.#memory.sample(this.#corpusBytes())
+    this.#sample()
     const cpu = process.cpuUsage(startCpu)
     return {
       cases: done,
@@ -106,6 +108,7 @@ class Loop {
       reachedCharacters: this.#hooks.coverage?.characters ?? 0,
       slowestMs: this.#slowestMs,
       memory: this.#memory.figures(),
+      openFilesGrowth: openFiles() - (this.#openFiles ?? 0),
     }
   }
 
@@ -171,6 +174,12 @@ class Loop {
     return input
   }
 
+  #sample(): void {
+    this.#hooks.journal.idle()
+    this.#memory.sample(this.#corpusBytes())
+    this.#openFiles ??= openFiles()
+  }
+
   #corpusBytes(): number {
     return [...this.#taken, ...this.#refused].reduce((sum, input) => sum + inputBytes(input), 0)
   }
@@ -193,4 +202,9 @@ class Loop {
     }
     return outcome
   }
+}
+
+/** Of the whole process; 0 where the system does not say. */
+function openFiles(): number {
+  return existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0
 }

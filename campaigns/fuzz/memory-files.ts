@@ -54,7 +54,7 @@ class MemoryHandle {
   }
 
   async readFile(): Promise<Uint8Array> {
-    return this.#bytes.slice()
+    return new Uint8Array(this.#bytes)
   }
 
   async close(): Promise<void> {

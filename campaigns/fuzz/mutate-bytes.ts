@@ -1,5 +1,5 @@
 // Mutations that know nothing of a format: bits, runs of bytes, numbers at the edges of their range, pieces of another input.
-// Entry: mutateBytes. Every function returns a copy.
+// Entry: mutateBytes. Nothing is changed in place (`slice` of a Buffer would be: it is a view).
 
 import type { Dice } from './random.ts'
 
@@ -50,7 +50,7 @@ export function someRun(length: number, dice: Dice): [start: number, end: number
 
 /** Overwrites 1, 2, 4 or 8 bytes with a number from the edges or close to the one that stood there. */
 export function writeNumber(bytes: Uint8Array, at: number, dice: Dice, size = dice.pick([1, 2, 4, 8])): Uint8Array {
-  const copy = bytes.slice()
+  const copy = new Uint8Array(bytes)
   const width = Math.min(size, copy.length - at)
   if (width <= 0) return copy
   const littleEndian = dice.chance(0.85)
@@ -69,17 +69,17 @@ export function writeNumber(bytes: Uint8Array, at: number, dice: Dice, size = di
 }
 
 export function mutateBytes(bytes: Uint8Array, other: Uint8Array, dice: Dice): Uint8Array {
-  if (bytes.length === 0) return other.slice(...someRun(other.length, dice))
+  if (bytes.length === 0) return other.subarray(...someRun(other.length, dice))
   const [start, end] = someRun(bytes.length, dice)
   const at = dice.below(bytes.length)
   switch (dice.below(11)) {
     case 0: {
-      const copy = bytes.slice()
+      const copy = new Uint8Array(bytes)
       copy[at]! ^= 1 << dice.below(8)
       return copy
     }
     case 1: {
-      const copy = bytes.slice()
+      const copy = new Uint8Array(bytes)
       copy[at] = dice.chance(0.5) ? dice.pick(EDGE_BYTES) : dice.below(256)
       return copy
     }
@@ -114,6 +114,6 @@ export function mutateBytes(bytes: Uint8Array, other: Uint8Array, dice: Dice): U
       return Buffer.concat([bytes.subarray(0, at), other.subarray(cut)])
     }
     default:
-      return bytes.slice(0, at)
+      return bytes.subarray(0, at)
   }
 }

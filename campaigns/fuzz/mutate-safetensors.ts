@@ -58,11 +58,94 @@ function parts(bytes: Uint8Array): { header: Uint8Array; data: Uint8Array } | nu
   return { header: bytes.subarray(8, end), data: bytes.subarray(end) }
 }
 
+interface Entry {
+  dtype: string
+  shape: number[]
+  data_offsets: number[]
+}
+
+/** Types of one size: exchanging them keeps a file whole. */
+const SAME_SIZE: readonly (readonly string[])[] = [
+  ['F64', 'I64', 'U64', 'C64'],
+  ['F32', 'I32', 'U32'],
+  ['F16', 'BF16', 'I16', 'U16'],
+  ['I8', 'U8', 'BOOL', 'F8_E4M3', 'F8_E5M2'],
+]
+
+const NAMES = [
+  'w',
+  '__proto__',
+  'a.weight',
+  'a.weight.scale',
+  'w.weight_packed',
+  'w.weight_scale',
+  '\ufeffw',
+  '\u00e9',
+  'a/b',
+  '*',
+  'toString',
+]
+
+/** A change after which the header still fits the data: names, order, shapes of as many elements, types of one size. */
+function keepWhole(header: Uint8Array, dice: Dice): Uint8Array | null {
+  try {
+    return changeMembers(JSON.parse(Buffer.from(header).toString()) as Record<string, Entry>, dice)
+  } catch {
+    // No JSON any more, no header, or nested beyond what JSON.stringify takes.
+    return null
+  }
+}
+
+function changeMembers(parsed: Record<string, Entry>, dice: Dice): Uint8Array | null {
+  let members: [string, Entry | Record<string, string>][] = Object.entries(parsed)
+  if (members.length === 0) return null
+  const at = dice.below(members.length)
+  const [name, value] = members[at]!
+  const entry = name === '__metadata__' ? null : (value as Entry)
+  const write = () => {
+    // Not through an object: __proto__ is a name like any other.
+    const text = members.map(([key, item]) => `${JSON.stringify(key)}:${JSON.stringify(item)}`).join(',')
+    return Buffer.from(`{${text}}${' '.repeat(dice.below(9))}`)
+  }
+  switch (dice.below(6)) {
+    case 0:
+      if (entry) members[at] = [dice.pick(NAMES), entry]
+      return write()
+    case 1:
+      members = [...members.slice(at), ...members.slice(0, at)]
+      return write()
+    case 2: {
+      const types = SAME_SIZE.find((list) => list.includes(entry?.dtype ?? ''))
+      if (entry && types) entry.dtype = dice.pick(types)
+      return write()
+    }
+    case 3:
+      if (entry && Array.isArray(entry.shape)) {
+        const count = entry.shape.reduce((product, dim) => product * dim, 1)
+        entry.shape = dice.pick([[count], [1, count], [count, 1], [count / 2, 2], [count / 8, 2, 4]])
+      }
+      return write()
+    case 4: {
+      const end = dice.chance(0.8) ? (entry?.data_offsets?.[1] ?? 0) : 0
+      members.push([
+        dice.pick(NAMES),
+        { dtype: 'F32', shape: dice.pick([[0], [4, 0], [0, 2 ** 31]]), data_offsets: [end, end] },
+      ])
+      return write()
+    }
+    default:
+      members.push(['__metadata__', { format: 'pt', [dice.pick(NAMES)]: dice.pick(['', '{}', '\u0000', 'x']) }])
+      return write()
+  }
+}
+
 export function mutateSafetensors(bytes: Uint8Array, other: Uint8Array, dice: Dice): Uint8Array {
   const own = parts(bytes)
   if (own === null || dice.chance(0.1)) return mutateBytes(bytes, other, dice)
   let { header, data } = own
-  if (dice.chance(0.9)) header = mutateJsonBytes(header, parts(other)?.header ?? header, dice)
+  const whole = dice.chance(0.45) ? keepWhole(header, dice) : null
+  if (whole) header = whole
+  else if (dice.chance(0.9)) header = mutateJsonBytes(header, parts(other)?.header ?? header, dice)
   else data = mutateBytes(data, parts(other)?.data ?? data, dice)
   const prefix = Buffer.alloc(8)
   const truth = BigInt(header.length)

@@ -53,6 +53,8 @@ const MAX_CHILDREN = 5
 const HEAP_MIB = 512
 /** Time from the start of a child to its first case. */
 const START_MS = 60_000
+/** Threads and libraries open some files when they are first used. */
+const MAX_OPEN_FILES_GROWTH = 16
 const STDERR_CHARACTERS = 4000
 
 export async function superviseTarget(order: Supervision): Promise<TargetResult> {
@@ -105,6 +107,10 @@ class Supervisor {
     }
     if (peakResidentBytes > MAX_RESIDENT_BYTES) {
       this.#add({ kind: 'memory', signature: 'peak', detail: `the process came to ${peakResidentBytes} bytes` }, null)
+    }
+    if (this.#openFilesGrowth > MAX_OPEN_FILES_GROWTH) {
+      const detail = `${this.#openFilesGrowth} more files are open at the end than at the start`
+      this.#add({ kind: 'handles', signature: 'open files', detail }, null)
     }
     this.#result.findings = [...this.#found.values()]
     return this.#result
@@ -161,6 +167,7 @@ class Supervisor {
   }
 
   #reached = 0
+  #openFilesGrowth = 0
 
   /** Resolves when the child has ended: null, or what it was killed for. */
   #watch(child: ChildProcess, startMs: number): Promise<string | null> {
@@ -202,6 +209,7 @@ class Supervisor {
     result.slowestMs = Math.max(result.slowestMs, figures.slowestMs)
     result.growthBytes = Math.max(result.growthBytes, figures.memory.growthBytes)
     result.peakResidentBytes = Math.max(result.peakResidentBytes, figures.memory.peakResidentBytes)
+    this.#openFilesGrowth = Math.max(this.#openFilesGrowth, figures.openFilesGrowth)
     result.liveBytes = figures.memory.liveBytes
   }
 }

@@ -8,8 +8,16 @@ export interface TargetEntry {
 }
 
 const WEIGHTS = {
-  onnx: 25,
-  safetensors: 15,
+  onnx: 20,
+  'external-data': 10,
+  safetensors: 14,
+  shards: 10,
+  npz: 10,
+  npy: 8,
+  json: 8,
+  protobuf: 6,
+  recipe: 7,
+  require: 5,
 } as const
 
 export const TARGETS: readonly TargetEntry[] = Object.entries(WEIGHTS).map(([name, weight]) => ({
