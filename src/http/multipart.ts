@@ -2,11 +2,12 @@
 // stores them), small texts into fields. Entry: receiveMultipart. The first error wins and is thrown at once, without
 // waiting for the rest of a body that may be gigabytes.
 
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import type { Request, Response } from 'express'
 import multer from 'multer'
 import type { Limits } from '../config.ts'
 import { AppError } from '../errors.ts'
+import { behindTheEnd, feedMultipart } from './feed-multipart.ts'
 
 export interface MultipartRules {
   /** Parts with a file name, by part name: called in the order of the body, one after the other. */
@@ -48,20 +49,32 @@ export function receiveMultipart(
     // Files are handed on in the order of the body, although the parser may announce one before the last is on disk.
     let earlier: Promise<void> = Promise.resolve()
     let failure: unknown = null
+    // A part may be announced after the answer was decided: nobody would wait for it, so its file must end at once.
+    const unfinished = new Set<Readable>()
+    let over = false
+    const end = () => {
+      over = true
+      for (const stream of unfinished) stream.destroy()
+    }
     const storage: multer.StorageEngine = {
       _handleFile(_request, file, done) {
         const take = Object.hasOwn(rules.files, file.fieldname) ? rules.files[file.fieldname] : undefined
         const work = failure
           ? Promise.reject(failure)
           : take
-            ? earlier.then(() => take(file.originalname, file.stream))
+            ? earlier.then(() => (over ? Promise.reject(behindTheEnd()) : take(file.originalname, file.stream)))
             : rules.fields.includes(file.fieldname)
               ? readText(file.stream, file.fieldname, limits).then((text) => takeField(file.fieldname, text))
               : Promise.reject(unknownPart(file.fieldname, rules))
         earlier = work.catch(() => {})
+        unfinished.add(file.stream)
         work.then(
-          () => done(null, {}),
+          () => {
+            unfinished.delete(file.stream)
+            done(null, {})
+          },
           (error: unknown) => {
+            unfinished.delete(file.stream)
             failure ??= error
             reject(failure)
             file.stream.resume()
@@ -72,8 +85,9 @@ export function receiveMultipart(
       // The owner of the Upload discards it as a whole.
       _removeFile: (_request, _file, done) => done(null),
     }
-    const parse = multer({
+    const options: multer.Options & { streamHandler(request: Readable, parser: Writable): void } = {
       storage,
+      streamHandler: feedMultipart,
       preservePath: true,
       defParamCharset: 'utf8',
       limits: {
@@ -85,8 +99,9 @@ export function receiveMultipart(
         fieldNameSize: MAX_FIELD_NAME_BYTES,
         headerPairs: MAX_PART_HEADERS,
       },
-    }).any()
-    parse(request, response, (error: unknown) => {
+    }
+    multer(options).any()(request, response, (error: unknown) => {
+      end()
       if (error) return reject(error)
       try {
         for (const [name, value] of Object.entries((request.body ?? {}) as Record<string, unknown>)) {

@@ -36,7 +36,13 @@ export function securityHeaders(): RequestHandler {
 export function originGuard({ host, allowedHosts }: Pick<Config, 'host' | 'allowedHosts'>): RequestHandler {
   const local = isLoopback(host)
   return (request, _response, next) => {
-    const hostHeader = (request.get('host') ?? '').toLowerCase()
+    const sent = request.get('host')
+    if (sent === undefined && request.httpVersion === '1.1') {
+      throw new AppError('request_invalid', 'The request has no Host header, which HTTP/1.1 asks for.', {
+        path: 'header.host',
+      })
+    }
+    const hostHeader = (sent ?? '').toLowerCase()
     const name = hostName(hostHeader)
     if (local && hostHeader !== '' && !isLoopback(name) && !allowedHosts.includes(name)) {
       throw new AppError(

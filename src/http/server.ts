@@ -41,6 +41,8 @@ export async function listen(
       // Ends connections whose client vanished without a word while a call waits: probes every second, ten of them.
       keepAlive: true,
       keepAliveInitialDelay: vanishedAfterMs,
+      // The app refuses such a request itself, with a problem document.
+      requireHostHeader: false,
     },
     app,
   )
@@ -51,6 +53,8 @@ export async function listen(
     if (!(Number(request.headers['content-length']) > limits.uploadBytes)) expectContinue(request)
     app(request, response)
   })
+  // RFC 9110 leaves it to the server whether it minds an expectation that it does not know; Node's own 417 has no body.
+  server.on('checkExpectation', app)
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy()
     else socket.end(rawProblem(error.code, limits, newRequestId()))

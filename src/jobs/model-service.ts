@@ -178,6 +178,7 @@ function lazyUpload<View>(
   commit: (upload: StagedUpload) => Promise<{ view: View; created: boolean }>,
 ): Upload<View> {
   let staged: Promise<StagedUpload> | null = null
+  let discarded = false
   const { minFreeBytes } = limits
   const maxUploadBytes = rules.sizeLimit === 'datasetBytes' ? limits.maxDatasetBytes : limits.maxUploadBytes
   const stage = () => {
@@ -186,6 +187,7 @@ function lazyUpload<View>(
   }
   return {
     async addFile(name, stream, declaredBytes) {
+      if (discarded) throw new AppError('conflict', 'This upload was closed already.')
       return (await stage()).addFile(name, stream, declaredBytes)
     },
     async commit() {
@@ -197,6 +199,7 @@ function lazyUpload<View>(
       }
     },
     async discard() {
+      discarded = true
       // A folder that could not be made holds nothing; whoever asked for it was told.
       await (await staged?.catch(() => null))?.discard()
     },

@@ -3,6 +3,9 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Answer, exchange } from '../../campaigns/fuzz/http-exchange.ts'
+import { type RealApp, startRealApp } from '../../campaigns/fuzz/real-app.ts'
 import { AppError } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
 import type { ModelReader } from '../../src/tensor/model.ts'
@@ -59,4 +62,48 @@ test('a byte order mark at the start of a name is part of the name', async (t) =
     dataset.arrays.map(({ name }) => name),
     ['x', '\ufeffx'],
   )
+})
+
+async function post(app: RealApp, body: string, headers: readonly string[]): Promise<Answer> {
+  const lines = ['POST /v1/models HTTP/1.1', ...headers, `Content-Length: ${body.length}`, 'Connection: close', '', '']
+  const answer = await exchange(app.port, Buffer.from(lines.join('\r\n')), Buffer.from(body), 10_000)
+  return answer ?? assert.fail('no answer')
+}
+
+const MULTIPART = ['Host: localhost', 'Content-Type: multipart/form-data; boundary=b']
+
+function filePart(name: string, content: string): string {
+  return `--b\r\nContent-Disposition: form-data; name="${name}"; filename="m.onnx"\r\n\r\n${content}`
+}
+
+async function nothingStays(app: RealApp): Promise<void> {
+  for (let tries = 0; app.leftovers().length > 0 && tries < 100; tries++) await sleep(20)
+  assert.deepEqual(app.leftovers(), [])
+}
+
+test('a multipart body that goes on behind its last boundary is answered, and keeps no upload open', async (t) => {
+  const app = await startRealApp()
+  t.after(() => app.close())
+  // The parser announces the file and never ends it: the request waited for ever, and its place among the uploads was lost.
+  const unended = await post(app, `--b--\r\n${filePart('data', 'x\r\n')}${filePart('model', 'half')}`, MULTIPART)
+  assert.equal(unended.status, 400)
+  assert.match(unended.body, /goes on behind its last boundary/)
+  await nothingStays(app)
+  // Here the file comes after the answer was decided: its folder and its open file stayed.
+  const late = await post(app, `--b--\r\n${filePart('model', 'abc')}\r\n--b--\r\n`, MULTIPART)
+  assert.equal(late.status, 400)
+  assert.match(late.body, /Part \\"model\\" is missing/)
+  await nothingStays(app)
+})
+
+test('a request without Host, and one with an unknown expectation, get answers of this API', async (t) => {
+  const app = await startRealApp()
+  t.after(() => app.close())
+  const hostless = await post(app, '{}', ['Content-Type: application/json'])
+  assert.equal(hostless.status, 400)
+  assert.match(hostless.headers['content-type'] ?? '', /^application\/problem\+json/)
+  assert.match(hostless.body, /"path":"header\.host"/)
+  const expecting = await post(app, '{}', ['Host: localhost', 'Content-Type: application/json', 'Expect: miracles'])
+  assert.equal(expecting.status, 415)
+  assert.match(expecting.headers['content-type'] ?? '', /^application\/problem\+json/)
 })
