@@ -18,6 +18,7 @@ const WEIGHTS = {
   protobuf: 6,
   recipe: 7,
   require: 5,
+  multipart: 3,
 } as const
 
 export const TARGETS: readonly TargetEntry[] = Object.entries(WEIGHTS).map(([name, weight]) => ({
