@@ -10,7 +10,7 @@ import { UploadGate } from './http/upload-gate.ts'
 import { createService } from './jobs/create-service.ts'
 import { onStopSignal, type StopSignal } from './stop-signal.ts'
 import { policyOf } from './store/retention.ts'
-import { createLog } from './telemetry/log.ts'
+import { auditLog, createLog } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { serviceHooks } from './telemetry/service-hooks.ts'
 import { announce } from './telemetry/start-banner.ts'
@@ -26,7 +26,7 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
   const config = { ...asked, limits }
   const metrics = createMetrics(VERSION)
   const log = createLog(config.logLevel, undefined, () => metrics.logFailuresTotal.inc())
-  const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, log)
+  const keys = await openKeyRing({ inline: takeInlineKeys(process.env), file: config.apiKeysFile }, auditLog(log))
   refuseOpenBind(config, keys.required)
   const insecure = exposureOf(config, keys.required) === 'insecure'
   if (insecure) {

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { SCOPE_NAMES, SCOPES } from '../access/api-key.ts'
 import { ERROR_CODES } from '../errors.ts'
 import { components, problemSchema } from './components.ts'
-import { PROBLEM_TYPE, STATUS_OF } from './problem-json.ts'
+import { PROBLEM_TYPE, RETRY_AFTER_SECONDS, STATUS_OF } from './problem-json.ts'
 import { errorsOf, type MediaDoc, type ResponseDoc, type Route } from './route.ts'
 
 type Json = Record<string, unknown>
@@ -202,7 +202,7 @@ function problemResponses(route: Route): Json {
       responses[status] = { ...response(own), description: `${own.description}\n\n${list}` }
       continue
     }
-    const retry = status === 429 || status === 503
+    const retry = group.some((code) => RETRY_AFTER_SECONDS[code] !== undefined)
     responses[status] = {
       description: list,
       headers: {

@@ -8,6 +8,7 @@ import multer from 'multer'
 import { LIMITS, type LimitName, type Limits } from '../config.ts'
 import { AppError, type ErrorCode, type ErrorObject } from '../errors.ts'
 import { requestIdOf } from './request-context.ts'
+import { SECURITY_HEADERS } from './security-headers.ts'
 import { sendBytes } from './send-bytes.ts'
 
 /** Status of each error code. docs/errors.md is generated from this table and ERROR_CODES. */
@@ -62,12 +63,14 @@ export const STATUS_OF = {
 } as const satisfies Record<ErrorCode, number>
 
 /** Seconds after which a refused client may try again. */
-const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
+export const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   too_many_requests: 5,
   overloaded: 5,
   too_many_uploads: 5,
   queue_full: 30,
   too_many_jobs: 30,
+  // Room comes when retention or the operator makes it, not by itself.
+  disk_full: 60,
   device_lost: 5,
   shutting_down: 10,
 }
@@ -250,6 +253,8 @@ export function rawProblem(nodeCode: string | undefined, limits: Limits, request
     `Content-Type: ${PROBLEM_TYPE}; charset=utf-8`,
     `Content-Length: ${Buffer.byteLength(body)}`,
     `X-Request-Id: ${requestId}`,
+    'Cache-Control: no-store',
+    ...Object.entries(SECURITY_HEADERS).map(([name, value]) => `${name}: ${value}`),
     'Connection: close',
     '',
     body,

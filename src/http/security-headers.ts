@@ -16,15 +16,18 @@ export const REPORT_PAGE_POLICY = `${PLAIN_PAGE_POLICY}; sandbox allow-popups`
 export const DOCS_POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; font-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
+/** On every answer. Access-Control-* is on none: pages of other sites have no business here. */
+export const SECURITY_HEADERS = {
+  'Content-Security-Policy': API_POLICY,
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+} as const
+
 export function securityHeaders(): RequestHandler {
   return (_request, response, next) => {
-    response.set({
-      'Content-Security-Policy': API_POLICY,
-      'X-Content-Type-Options': 'nosniff',
-      'Referrer-Policy': 'no-referrer',
-      'Cross-Origin-Resource-Policy': 'same-origin',
-      'Cross-Origin-Opener-Policy': 'same-origin',
-    })
+    response.set(SECURITY_HEADERS)
     next()
   }
 }

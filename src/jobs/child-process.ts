@@ -6,6 +6,7 @@ import { type ChildProcess, fork, spawnSync } from 'node:child_process'
 import { extname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { AppError } from '../errors.ts'
+import { childEnvironment } from '../validate/child-environment.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import type { ChildReply, ChildRequest, Progress } from './protocol.ts'
 import type { ServiceLog } from './service.ts'
@@ -235,13 +236,12 @@ function send(child: ChildProcess, message: ChildRequest): void {
 const CHILD_FLAGS = ['--max-semi-space-size=4']
 
 function forkWithParent({ entry, args = [], environment = {} }: StartOptions): ChildProcess {
-  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env // a child of a test must not report to the test runner
   const wrapper = killWithParent()
   return fork(entry, args, {
     ...(wrapper === null
       ? { execArgv: CHILD_FLAGS }
       : { execPath: wrapper.command, execArgv: [...wrapper.args, process.execPath, ...CHILD_FLAGS] }),
-    env: { ...inherited, ...environment },
+    env: childEnvironment(environment),
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })

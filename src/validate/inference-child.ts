@@ -5,6 +5,7 @@ import type { ChildProcess } from 'node:child_process'
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
+import { childEnvironment } from './child-environment.ts'
 import type { InferenceReply, InferenceRequests, InferenceRequestType } from './inference-protocol.ts'
 import { residentBytes } from './resident-memory.ts'
 
@@ -62,7 +63,7 @@ export function startInferenceChild(options: InferenceChildOptions): InferenceCh
     execArgv: [],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    env: { ...process.env, ...MEMORY_VARIABLES },
+    env: childEnvironment(MEMORY_VARIABLES),
   })
   return new ForkedChild(child, options)
 }

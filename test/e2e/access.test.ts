@@ -87,5 +87,5 @@ test('a file of keys is read again while the server runs', { timeout: 60_000 }, 
     await new Promise((resolve) => setTimeout(resolve, 200))
   }
   assert.equal(await list(first.secret), 401)
-  assert.ok(server.logs().some((line) => line['msg'] === 'API keys changed'))
+  assert.ok(server.logs().some((line) => line['msg'] === 'API keys changed' && line['audit'] === true))
 })

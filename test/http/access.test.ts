@@ -257,3 +257,18 @@ test('a job is cancelled by the key that asked for it or by an admin, by nobody 
   await cancel(own.body.id, 'submit').expect(200)
   await cancel(foreign.body.id, 'admin').expect(200)
 })
+
+test('no answer carries a CORS header, whatever origin asks for what', async (t) => {
+  const { routes, call } = keyedApp(t)
+  for (const { method, path } of routes) {
+    const url = path.replaceAll(/\{\w+\}/g, 'x')
+    for (const verb of [method, 'options'] as const) {
+      const response = await call(verb, url)
+        .set('origin', 'https://evil.example')
+        .set('access-control-request-method', 'PUT')
+        .set('access-control-request-headers', 'authorization')
+      const cors = Object.keys(response.headers).filter((name) => name.startsWith('access-control-'))
+      assert.deepEqual(cors, [], `${verb} ${url}`)
+    }
+  }
+})

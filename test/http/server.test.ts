@@ -66,6 +66,8 @@ test('bytes that are not HTTP get a 400 problem', async (t) => {
   const { port } = await serve(t)
   const answer = await raw(port, '\x16\x03\x01\x02hello\r\n\r\n')
   assert.match(answer, /^HTTP\/1\.1 400 Bad Request\r\n/)
+  assert.match(answer, /\r\nX-Content-Type-Options: nosniff\r\n/)
+  assert.match(answer, /\r\nContent-Security-Policy: default-src 'none'; /)
   assert.match(answer, /"code":"request_invalid"/)
 })
 
