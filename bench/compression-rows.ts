@@ -9,6 +9,7 @@ import { makeBenchModel } from '../scripts/make-bench-model.ts'
 import { timeCommand, timeWorker, type WorkerTiming } from './compress-model.ts'
 import { type BenchContext, mebibytes, median, megabytesPerSecond } from './figures.ts'
 import { type FloorTiming, runFloor } from './floor.ts'
+import { dropPageCache } from './page-cache.ts'
 
 const python = fileURLToPath(new URL('../.venv/bin/python', import.meta.url))
 
@@ -65,8 +66,43 @@ export async function safetensorsRows(context: BenchContext, sizeBytes: number):
       runs: { seconds: timing.seconds, streamSeconds: streams.map(({ seconds }) => seconds) },
     })
     addWorkerRows(context, `safetensors ${label} -> ${name}`, timing, SAFETENSORS_PEAK_MIB)
+    await coldRow(context, `safetensors ${label} -> ${name}`, model, recipe, probe.outputBytes, atLeast)
   }
   rmSync(model)
+}
+
+/** The same against the floor with the model on disk: the page cache is emptied before each floor and before each job. */
+async function coldRow(
+  context: BenchContext,
+  name: string,
+  model: string,
+  recipe: string,
+  outputBytes: number,
+  atLeast: number,
+): Promise<void> {
+  const refused = dropPageCache()
+  if (refused !== null) {
+    context.log(`  skipping the row with a cold page cache: ${refused}`)
+    return
+  }
+  const floors: FloorTiming[] = []
+  const scratch = join(context.folder, 'floor.bin')
+  const { seconds } = await timeWorker([model], recipe, context.runs, context.device, () => {
+    dropPageCache()
+    floors.push(runFloor('copy', model, scratch, outputBytes))
+    rmSync(scratch)
+    dropPageCache()
+  })
+  const ours = median(seconds)
+  const floor = median(floors.map((timing) => timing.seconds))
+  context.add({
+    name: `${name}, cold page cache: share of the plain read + write rate`,
+    measured: `${ours.toFixed(2)} s (${megabytesPerSecond(statSync(model).size, ours)}), floor ${floor.toFixed(2)} s`,
+    value: floor / ours,
+    unit: 'ratio',
+    goal: { atLeast },
+    runs: { seconds, floorSeconds: floors.map((timing) => timing.seconds) },
+  })
 }
 
 /** int8 with one scale a tensor; the preset has one a row. */

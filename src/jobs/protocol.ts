@@ -1,5 +1,6 @@
 // What travels between the parent (server or CLI) and its children, as plain structured-clone data. Three children:
-// - GPU worker  (src/jobs/worker.ts): opens the device; histogram, compress. One per adapter, long-lived.
+// - GPU worker  (src/jobs/worker.ts): opens the device; histogram, compress. One per adapter, long-lived. That of the command
+//   line's compress also answers describe and companions, before it opens its device.
 // - inspect     (src/jobs/inspect.ts): describe, plan. No device, no onnxruntime; hostile files are met here.
 // - inference   (src/validate/inference.ts): one model in onnxruntime, two short-lived children per validation; started by
 //   validate-artifact.ts, with the messages of src/validate/inference-protocol.ts.
