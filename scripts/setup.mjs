@@ -35,6 +35,20 @@ const runtimePath = join(runtimeHome, 'node_modules', runtimePackage, 'bin', nod
 /** Whether the Node that runs this file is the one the product needs. */
 export const newEnough = Number.parseInt(process.versions.node, 10) >= NODE_MAJOR
 
+/**
+ * Whether npm scripts must find the runtime of .tools first. In a script of npm this file itself is run by that runtime, which
+ * is new enough: the link it came by is needed again after `npm ci` has wiped it.
+ */
+const linksRuntime = !newEnough || isSame(process.execPath, runtimePath)
+
+/**
+ * @param {string} path
+ * @param {string} other
+ */
+function isSame(path, other) {
+  return fs.existsSync(other) && fs.realpathSync(path) === fs.realpathSync(other)
+}
+
 /** @param {string} text */
 const say = (text) => process.stderr.write(`setup: ${text}\n`)
 
@@ -119,7 +133,7 @@ function packagesStale() {
 /** Whether node_modules/.bin has what npm scripts need: a `node` of the right major, and on Windows the word `exec`. */
 function linksMissing() {
   const bin = join(root, 'node_modules', '.bin')
-  return (!newEnough && !fs.existsSync(join(bin, nodeFile))) || (windows && !fs.existsSync(join(bin, 'exec.cmd')))
+  return (linksRuntime && !fs.existsSync(join(bin, nodeFile))) || (windows && !fs.existsSync(join(bin, 'exec.cmd')))
 }
 
 /** npm puts node_modules/.bin first on PATH: `node` in its scripts is then the new one. `npm ci` wipes the folder. */
@@ -128,8 +142,8 @@ function makeLinks() {
   fs.mkdirSync(bin, { recursive: true })
   // "exec" in the start script lets signals reach the server itself; cmd.exe has no such word.
   if (windows) fs.writeFileSync(join(bin, 'exec.cmd'), '@%*\r\n')
-  if (newEnough || fs.existsSync(join(bin, nodeFile))) return
-  const runtime = ensureNode()
+  if (!linksRuntime || fs.existsSync(join(bin, nodeFile))) return
+  const runtime = newEnough ? runtimePath : ensureNode()
   const temporary = join(bin, `.${nodeFile}.${process.pid}`)
   if (windows) fs.copyFileSync(runtime, temporary)
   else fs.symlinkSync(relative(bin, runtime), temporary)

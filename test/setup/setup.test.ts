@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { copyFile, cp, mkdir, mkdtemp, readFile, realpath, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 
 const repository = join(import.meta.dirname, '..', '..')
@@ -37,10 +37,13 @@ async function checkout(name: string): Promise<string> {
   return root
 }
 
-async function setup(root: string): Promise<{ status: number | null; output: string; seconds: number }> {
+async function setup(
+  root: string,
+  node = process.execPath,
+): Promise<{ status: number | null; output: string; seconds: number }> {
   const start = performance.now()
   const { TENSORPRESS_SETUP_LOCK: _, npm_lifecycle_event: __, ...env } = process.env
-  const child = spawn(process.execPath, [join(root, 'scripts', 'setup.mjs')], {
+  const child = spawn(node, [join(root, 'scripts', 'setup.mjs')], {
     cwd: root,
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -84,6 +87,28 @@ test('installs again when the package lock changed, not when only its date did',
   await writeFile(join(root, 'package-lock.json'), `${lock}\n`)
   await utimes(join(root, 'package-lock.json'), later, later)
   assert.equal(runsOfNpm((await setup(root)).output), 1)
+})
+
+test('a runtime of its own stays first for npm scripts when the packages are installed again', {
+  skip: process.platform !== 'linux',
+}, async () => {
+  const root = await checkout('own-runtime')
+  // As it lies after the first set-up under an older Node: npm scripts, and this set-up among them, run under the fetched one.
+  const version = /NODE_VERSION = '(.+)'/.exec(await readFile(join(root, 'scripts', 'setup.mjs'), 'utf8'))?.[1] ?? ''
+  const runtimePackage = `node-${process.platform}-${process.arch}`
+  const runtime = join(root, '.tools', `node-${version}`, 'node_modules', runtimePackage, 'bin', 'node')
+  await mkdir(dirname(runtime), { recursive: true })
+  await copyFile(process.execPath, runtime)
+  assert.equal((await setup(root, runtime)).status, 0)
+  const link = join(root, 'node_modules', '.bin', 'node')
+  assert.equal(await realpath(link), await realpath(runtime))
+
+  await writeFile(join(root, 'package-lock.json'), `${JSON.stringify(LOCK)}\n\n`)
+  const later = new Date(Date.now() + 60_000)
+  await utimes(join(root, 'package-lock.json'), later, later)
+  const again = await setup(root, link)
+  assert.equal(runsOfNpm(again.output), 1)
+  assert.equal(await realpath(link), await realpath(runtime))
 })
 
 test('breaks the lock of a set-up that was killed', async () => {
