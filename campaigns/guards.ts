@@ -192,9 +192,9 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     promise: 'a body that stalls is given up',
-    file: 'src/http/request-context.ts',
-    text: 'if (slowWindows < 2) return',
-    without: 'if (slowWindows < 2000) return',
+    file: 'src/http/slow-clients.ts',
+    text: 'slowWindows = newBytes >= leastBytes || request.socket.isPaused() ? 0 : slowWindows + 1',
+    without: 'slowWindows = newBytes < 0 ? 1 : 0',
     test: {
       file: 'test/http/server.test.ts',
       name: 'a body that stalls gets 408 and its connection ends; a steady one goes through',

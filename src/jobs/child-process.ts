@@ -289,7 +289,10 @@ function deathError(name: string, cause: DeathCause, how: string, stderr: string
     case 'closed':
       return new AppError('cancelled', `The ${name} process was stopped.`, context)
     case 'crashed':
-      return new AppError('worker_crashed', `The ${name} process ended unexpectedly (${how}).`, context)
+      return new AppError('worker_crashed', `The ${name} process ended unexpectedly (${how}).`, {
+        ...context,
+        end: how,
+      })
     default:
       return cause satisfies never
   }

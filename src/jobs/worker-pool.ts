@@ -278,10 +278,13 @@ function gpuWorker({ request, requestEarly: _, ...keeper }: Keeper): GpuWorker {
   }
 }
 
-/** What a file does to the child that reads it is the file's fault: a crash, hang or bloat becomes format_invalid. */
+/**
+ * What a file does to the child that reads it is the file's fault: a crash, hang or bloat becomes format_invalid. Only a child
+ * that somebody else killed (the system, short of memory) says nothing about the file, until the same happens to the next one.
+ */
 async function blaming(what: 'model' | 'dataset', work: () => Promise<unknown>): Promise<unknown> {
   try {
-    return await work()
+    return await work().catch((error: unknown) => (wasKilled(AppError.from(error)) ? work() : Promise.reject(error)))
   } catch (error) {
     const failure = AppError.from(error)
     if (failure.code !== 'worker_crashed' && failure.code !== 'worker_timeout') throw failure
@@ -292,6 +295,11 @@ async function blaming(what: 'model' | 'dataset', work: () => Promise<unknown>):
       failure,
     )
   }
+}
+
+/** SIGKILL that did not come from us: a crash of the child's own has another signal. */
+function wasKilled({ code, context }: AppError): boolean {
+  return code === 'worker_crashed' && context['end'] === 'signal SIGKILL'
 }
 
 /** Files that end the child are to blame; the next request finds a fresh one. */

@@ -73,6 +73,29 @@ test('an allocation that the system refuses is no bug of the program: it says th
   assert.deepEqual(deaths, [])
 })
 
+test('a child that somebody kills under a file says nothing about the file, unless it happens again', async (t) => {
+  const { inspect, deaths } = fragile(t)
+  await inspect.start()
+  const [file] = goodModel(t)
+  const files = [{ ...file!, name: 'linger.safetensors' }]
+  const killNext = async () => {
+    while (inspect.status().pid === null) await new Promise((resolve) => setTimeout(resolve, 10))
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    process.kill(inspect.status().pid!, 'SIGKILL')
+    while (inspect.status().pid !== null) await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  const once = inspect.describe(files)
+  await killNext()
+  assert.equal((await once).tensorCount, 1)
+  assert.deepEqual(deaths, ['crashed'])
+
+  const refused = assert.rejects(inspect.describe(files), (error) => AppError.from(error).code === 'format_invalid')
+  await killNext()
+  await killNext()
+  await refused
+  assert.equal((await inspect.describe(files)).tensorCount, 1)
+})
+
 test('a crash is blamed on its own file, not on those that wait behind it', async (t) => {
   const { inspect } = fragile(t)
   const files = goodModel(t)

@@ -1,5 +1,5 @@
-// An inspect child that does what the name of the file says: crash.bin, exit.bin, hang.bin, bloat.bin, exhaust.bin, cache.bin (tells its
-// shader cache), and describes everything else. Child entry.
+// An inspect child that does what the name of the file says: crash.bin, exit.bin, hang.bin, bloat.bin, exhaust.bin, cache.bin (tells
+// its shader cache), linger.safetensors (takes its time); it describes everything else. Child entry.
 
 import { AppError } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
@@ -24,6 +24,7 @@ serveChild(
       }
     }
     if (name === 'exhaust.bin') new ArrayBuffer(2 ** 52)
+    if (name?.startsWith('linger')) await new Promise((resolve) => setTimeout(resolve, 600))
     if (name === 'cache.bin') throw new AppError('internal', process.env['MESA_SHADER_CACHE_DIR'] ?? 'none')
     const reader = await openModel(request.files)
     try {
