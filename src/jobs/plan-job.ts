@@ -79,7 +79,7 @@ function compileSteps(recipe: ResolvedRecipe, format: ModelReader['summary']['fo
     return {
       id: `${index}-${method.id}`,
       method,
-      params: method.params.parse(step.params),
+      params: step.params,
       select: compileSelect(step.select),
     }
   })

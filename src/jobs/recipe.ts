@@ -5,7 +5,8 @@
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { AppError } from '../errors.ts'
-import { findMethod, METHODS } from '../methods/index.ts'
+import { METHODS } from '../methods/index.ts'
+import { METHOD_PARAMS } from '../methods/params.ts'
 import type { OutputOptions, WeightRole } from '../tensor/model.ts'
 import { parseRequirements } from '../validate/requirement.ts'
 import { findPreset, PRESETS } from './presets.ts'
@@ -230,11 +231,11 @@ function resolveUserStep(step: Record<string, unknown>, base: Select | undefined
 }
 
 function resolveStep(id: string, params: Record<string, unknown>, selects: Select[], at: string): ResolvedStep {
-  const method = findMethod(id)
-  if (method === undefined) {
+  const schema = METHOD_PARAMS.get(id)
+  if (schema === undefined) {
     fail(`${at}.method`, `there is no method "${id}"; methods are ${METHODS.map((entry) => entry.id).join(', ')}`)
   }
-  const resolved = check(method.params, params, at) as Record<string, unknown>
+  const resolved = check(schema, params, at) as Record<string, unknown>
   return { method: id, params: resolved, select: resolveSelect(selects, at) }
 }
 

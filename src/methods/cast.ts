@@ -1,18 +1,13 @@
 // cast: 16-bit float storage, rounded to nearest, ties to even. fp16 is IEEE 754 binary16 (a tensor with a finite value of
 // magnitude 65520 or more stays fp32: it would become Inf); bf16 is the upper half of binary32, rounded.
 
-import { z } from 'zod'
+import type { CastParams } from './cast-params.ts'
 import type { CompressionMethod } from './compression-method.ts'
-
-const params = z.strictObject({ dtype: z.enum(['fp16', 'bf16']) })
-
-export type CastParams = z.output<typeof params>
 
 export const cast: CompressionMethod<CastParams> = {
   id: 'cast',
   stage: 'encode',
   summary: 'store fp16 or bf16',
-  params,
   needsGraph: false,
   plan(tensor, params, context) {
     const kind = params.dtype === 'fp16' ? 'float16' : 'bfloat16'

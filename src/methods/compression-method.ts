@@ -1,7 +1,7 @@
-// What a compression method is: parameters with a schema, and one pure function from a tensor's metadata to a plan. A
-// method never sees tensor bytes; src/execute carries the plan out. The list of methods is src/methods/index.ts.
+// What a compression method is: one pure function from a tensor's metadata and the step's parameters to a plan. A method never
+// sees tensor bytes; src/execute carries the plan out. The list of methods is src/methods/index.ts, the schemas of their
+// parameters are listed in src/methods/params.ts: children that get resolved recipes do not load the schema library.
 
-import type { z } from 'zod'
 import type { EncodePlan, PrunePlan, SkipReason, TensorInfo } from '../tensor/model.ts'
 
 /** What is known beyond the tensor's own metadata. */
@@ -27,8 +27,6 @@ export interface CompressionMethod<P> {
   stage: 'prune' | 'encode'
   /** One line for help texts and docs. */
   summary: string
-  /** Strict: unknown keys are refused. The output is canonical: defaults filled in, keys that have no effect left out. */
-  params: z.ZodType<P>
   /** False: the method writes operators, so a format without a graph cannot hold its result. */
   needsGraph: boolean
   plan(tensor: TensorInfo, params: P, context: PlanContext): MethodPlan

@@ -1,4 +1,4 @@
-// The compression methods, one line each. A recipe step names one by its id.
+// The compression methods, one line each. A recipe step names one by its id; its parameters are checked by params.ts.
 
 import { cast } from './cast.ts'
 import type { CompressionMethod } from './compression-method.ts'
@@ -7,7 +7,7 @@ import { quantize } from './quantize.ts'
 import { quantizeDeadZone } from './quantize-deadzone.ts'
 import { quantizeDynamic } from './quantize-dynamic.ts'
 
-/** Parameters are checked by each method's own schema, so the list forgets their types. */
+/** Parameters are checked where a recipe is resolved, so the list forgets their types. */
 export type AnyMethod = CompressionMethod<unknown>
 
 export const METHODS: readonly AnyMethod[] = [

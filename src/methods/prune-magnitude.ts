@@ -3,36 +3,13 @@
 // n counted over one tensor (`scope: tensor`) or over all tensors that the step selects (`scope: global`). Ties all go.
 // Source: Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks" (magnitude criterion).
 
-import { z } from 'zod'
 import type { CompressionMethod } from './compression-method.ts'
-
-const params = z
-  .strictObject({
-    threshold: z.number().min(0).optional(),
-    sparsity: z.number().min(0).max(1).optional(),
-    scope: z.enum(['tensor', 'global']).optional(),
-  })
-  .superRefine((value, context) => {
-    if ((value.threshold === undefined) === (value.sparsity === undefined)) {
-      context.addIssue({ code: 'custom', path: ['sparsity'], message: 'give exactly one of threshold and sparsity' })
-    }
-    if (value.scope !== undefined && value.sparsity === undefined) {
-      context.addIssue({ code: 'custom', path: ['scope'], message: 'scope applies to sparsity, not to threshold' })
-    }
-  })
-  .transform((value) =>
-    value.threshold !== undefined
-      ? { threshold: value.threshold }
-      : { sparsity: value.sparsity ?? 0, scope: value.scope ?? ('tensor' as const) },
-  )
-
-export type PruneMagnitudeParams = z.output<typeof params>
+import type { PruneMagnitudeParams } from './prune-magnitude-params.ts'
 
 export const pruneMagnitude: CompressionMethod<PruneMagnitudeParams> = {
   id: 'prune-magnitude',
   stage: 'prune',
   summary: 'set the weights of smallest magnitude to zero',
-  params,
   needsGraph: false,
   plan(_tensor, params, context) {
     if ('threshold' in params) {

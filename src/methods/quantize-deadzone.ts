@@ -3,34 +3,14 @@
 // ceil(sparsity * n); or the largest t whose signal-to-quantization-noise ratio stays at or above `min_sqnr_db`.
 // Source: dead-zone quantizer of image coding (ISO/IEC 15444-1 annex E), with reconstruction at the grid points.
 
-import { z } from 'zod'
 import type { DeadZonePlan } from '../tensor/model.ts'
 import type { CompressionMethod } from './compression-method.ts'
-
-const params = z
-  .strictObject({
-    threshold: z.number().min(0).optional(),
-    sparsity: z.number().min(0).max(1).optional(),
-    min_sqnr_db: z.number().min(0).max(60).optional(),
-  })
-  .superRefine((value, context) => {
-    const given = [value.threshold, value.sparsity, value.min_sqnr_db].filter((entry) => entry !== undefined).length
-    if (given !== 1) {
-      context.addIssue({
-        code: 'custom',
-        path: ['sparsity'],
-        message: 'give exactly one of threshold, sparsity and min_sqnr_db',
-      })
-    }
-  })
-
-export type QuantizeDeadZoneParams = z.output<typeof params>
+import type { QuantizeDeadZoneParams } from './quantize-deadzone-params.ts'
 
 export const quantizeDeadZone: CompressionMethod<QuantizeDeadZoneParams> = {
   id: 'quantize-deadzone',
   stage: 'encode',
   summary: 'int8 per tensor where small weights are rounded to zero',
-  params,
   needsGraph: false,
   plan(tensor, params, context) {
     if (context.nonFinite) {

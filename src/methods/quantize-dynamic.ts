@@ -3,18 +3,13 @@
 // q = 128 + clamp(roundHalfEven(w / scale[n]), -127, 127), unsigned with zero point 128: with unsigned weights the
 // accumulation of onnxruntime's kernels does not saturate on CPUs without VNNI.
 
-import { z } from 'zod'
 import type { CompressionMethod } from './compression-method.ts'
-
-const params = z.strictObject({})
-
-export type QuantizeDynamicParams = z.output<typeof params>
+import type { QuantizeDynamicParams } from './quantize-dynamic-params.ts'
 
 export const quantizeDynamic: CompressionMethod<QuantizeDynamicParams> = {
   id: 'quantize-dynamic',
   stage: 'encode',
   summary: 'uint8 weights, int8 arithmetic with activations quantized at run time (MatMul, Gemm)',
-  params,
   needsGraph: true,
   plan(tensor, _params, context) {
     if (context.nonFinite) {

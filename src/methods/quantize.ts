@@ -6,53 +6,10 @@
 // clip: none, percentile (of |w|; tensor and channel), mse (tensor and channel, symmetric; block: a grid of shrink factors).
 // Sources: Jacob et al. 2018 (affine quantization); com.microsoft MatMulNBits and GGUF Q4_0 (block arithmetic).
 
-import { z } from 'zod'
 import { type ClipPlan, MATMUL_NBITS_BLOCKS, type TensorInfo } from '../tensor/model.ts'
 import type { CompressionMethod, MethodPlan } from './compression-method.ts'
-
-/** Block sizes that MatMulNBits takes: powers of two, 16 to 256. */
-export const BLOCK_SIZES = [16, 32, 64, 128, 256] as const
-
-const DEFAULT_PERCENTILE = 99.9
-
-const params = z
-  .strictObject({
-    bits: z.union([z.literal(8), z.literal(4)]).default(8),
-    granularity: z.enum(['tensor', 'channel', 'block']).optional(),
-    block_size: z.literal(BLOCK_SIZES).optional(),
-    symmetric: z.boolean().default(true),
-    clip: z.enum(['none', 'percentile', 'mse']).default('none'),
-    percentile: z.number().min(50).max(100).optional(),
-  })
-  .superRefine((value, context) => {
-    const granularity = value.granularity ?? (value.bits === 4 ? 'block' : 'channel')
-    const issue = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })
-    if (value.block_size !== undefined && granularity !== 'block') {
-      issue('block_size', `block_size needs granularity block, found ${granularity}`)
-    }
-    if (value.percentile !== undefined && value.clip !== 'percentile') {
-      issue('percentile', `percentile needs clip percentile, found clip ${value.clip}`)
-    }
-    if (value.clip === 'percentile' && granularity === 'block') {
-      issue('clip', 'clip percentile is not defined for granularity block; use mse or none')
-    }
-    if (value.clip === 'mse' && granularity !== 'block' && !value.symmetric) {
-      issue('clip', `clip mse needs symmetric: true for granularity ${granularity}; use percentile or none`)
-    }
-  })
-  .transform((value) => {
-    const granularity = value.granularity ?? (value.bits === 4 ? 'block' : 'channel')
-    return {
-      bits: value.bits,
-      granularity,
-      ...(granularity === 'block' ? { block_size: value.block_size ?? 32 } : {}),
-      symmetric: value.symmetric,
-      clip: value.clip,
-      ...(value.clip === 'percentile' ? { percentile: value.percentile ?? DEFAULT_PERCENTILE } : {}),
-    }
-  })
-
-export type QuantizeParams = z.output<typeof params>
+import { DEFAULT_PERCENTILE } from './quantize-limits.ts'
+import type { QuantizeParams } from './quantize-params.ts'
 
 /**
  * Largest packed form, in bytes, that a transposed [K,N] weight may have: it is built whole in one storage binding, and
@@ -67,7 +24,6 @@ export const quantize: CompressionMethod<QuantizeParams> = {
   id: 'quantize',
   stage: 'encode',
   summary: 'store integers of 8 or 4 bits with a scale per tensor, channel or block',
-  params,
   needsGraph: false,
   plan(tensor, params, context) {
     if (context.nonFinite) {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { findMethod, METHODS } from '../../src/methods/index.ts'
 import { outputParts } from '../../src/methods/output-parts.ts'
+import { METHOD_PARAMS } from '../../src/methods/params.ts'
 import type { EncodePlan } from '../../src/tensor/model.ts'
 import { memoryModel } from '../support/memory-model.ts'
 
@@ -10,7 +11,7 @@ test('every method has an id of its own, a summary and a schema that refuses unk
   for (const method of METHODS) {
     assert.match(method.id, /^[a-z]+(-[a-z]+)*$/)
     assert.ok(method.summary.length > 10)
-    assert.equal(method.params.safeParse({ nonsense: 1 }).success, false, method.id)
+    assert.equal(METHOD_PARAMS.get(method.id)?.safeParse({ nonsense: 1 }).success, false, method.id)
     assert.equal(findMethod(method.id), method)
   }
 })
@@ -23,9 +24,13 @@ test('resolved parameters resolve to themselves', () => {
     'quantize-dynamic': {},
     cast: { dtype: 'bf16' },
   }
-  for (const method of METHODS) {
-    const once = method.params.parse(given[method.id])
-    assert.deepEqual(method.params.parse(once), once, method.id)
+  assert.deepEqual(
+    [...METHOD_PARAMS.keys()],
+    METHODS.map(({ id }) => id),
+  )
+  for (const [id, schema] of METHOD_PARAMS) {
+    const once = schema.parse(given[id])
+    assert.deepEqual(schema.parse(once), once, id)
   }
 })
 
