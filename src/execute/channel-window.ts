@@ -100,14 +100,15 @@ export function mergeStatistics(
   sourceSlot: number,
   count: number,
 ): void {
-  const shift = (sourceSlot - targetSlot) * STATISTICS_WORDS
-  for (let at = targetSlot * STATISTICS_WORDS; at < (targetSlot + count) * STATISTICS_WORDS; at += STATISTICS_WORDS) {
-    for (let word = 0; word < 3; word++) {
-      const value = source[at + shift + word] ?? 0
-      if (value > (target[at + word] ?? 0)) target[at + word] = value
-    }
-    target[at + 3] = (target[at + 3] ?? 0) + (source[at + shift + 3] ?? 0)
-    target[at + 4] = (target[at + 4] ?? 0) + (source[at + shift + 4] ?? 0)
+  let from = sourceSlot * STATISTICS_WORDS
+  const end = (targetSlot + count) * STATISTICS_WORDS
+  // Written out: a chunk of a wide matrix has tens of thousands of these words.
+  for (let at = targetSlot * STATISTICS_WORDS; at < end; at += STATISTICS_WORDS, from += STATISTICS_WORDS) {
+    if (source[from]! > target[at]!) target[at] = source[from]!
+    if (source[from + 1]! > target[at + 1]!) target[at + 1] = source[from + 1]!
+    if (source[from + 2]! > target[at + 2]!) target[at + 2] = source[from + 2]!
+    target[at + 3]! += source[from + 3]!
+    target[at + 4]! += source[from + 4]!
   }
 }
 
