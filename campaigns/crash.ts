@@ -12,7 +12,7 @@ import { type CampaignServer, startCampaignServer, stopServer } from './campaign
 import { type Counter, startCrashClients } from './crash-clients.ts'
 import { auditFolder, CrashLedger, type Kill } from './crash-ledger.ts'
 import { withOwner } from './owner.ts'
-import { commandOf } from './process-figures.ts'
+import { childKind } from './process-figures.ts'
 
 export interface CrashSettings {
   rounds: number
@@ -110,7 +110,7 @@ async function killOne(server: CampaignServer, choice: number, delayMs: number):
   const wanted = VICTIMS.find(([, below]) => choice < below)![0]
   const deadline = performance.now() + VICTIM_MS
   while (wanted !== 'server' && performance.now() < deadline) {
-    const pid = descendants(server.pid).find((child) => kindOf(child) === wanted)
+    const pid = descendants(server.pid).find((child) => childKind(child) === wanted)
     if (pid !== undefined) {
       await sleep(delayMs)
       try {
@@ -124,13 +124,6 @@ async function killOne(server: CampaignServer, choice: number, delayMs: number):
   }
   server.process.kill('SIGKILL')
   return 'server'
-}
-
-function kindOf(pid: number): Kill | null {
-  const command = commandOf(pid)
-  if (/jobs\/worker\.[jt]s/.test(command)) return 'gpu'
-  if (/jobs\/inspect\.[jt]s/.test(command)) return 'inspect'
-  return /validate\/inference\.[jt]s/.test(command) ? 'inference' : null
 }
 
 async function expectNoOrphans(server: CampaignServer, ledger: CrashLedger): Promise<void> {

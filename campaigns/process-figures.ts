@@ -1,7 +1,8 @@
 // What the kernel says about a process (Linux' /proc), and what the server says about itself on /metrics. Entries: openFiles,
-// processesWith, readMetrics.
+// processesWith, childKind, readMetrics.
 
 import { readdirSync, readFileSync } from 'node:fs'
+import type { ChildKind } from '../src/jobs/service.ts'
 import type { ApiClient } from './api-client.ts'
 
 /** Open file descriptors; null when the process has gone. */
@@ -43,11 +44,15 @@ export async function readMetrics(api: ApiClient): Promise<Map<string, number>> 
   return samples
 }
 
-/** The command line; empty when the process has gone. */
-export function commandOf(pid: number): string {
+/** What a child of the server is, by its command line; null for anything else, and when it has gone. */
+export function childKind(pid: number): ChildKind | null {
+  let command: string
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ').trim()
+    command = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
   } catch {
-    return ''
+    return null
   }
+  if (/jobs\/worker\.[jt]s/.test(command)) return 'gpu'
+  if (/jobs\/inspect\.[jt]s/.test(command)) return 'inspect'
+  return /validate\/inference\.[jt]s/.test(command) ? 'inference' : null
 }

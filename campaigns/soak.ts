@@ -12,7 +12,7 @@ import { descendants, type Owner } from '../test/support/server-process.ts'
 import type { CampaignOptions, CampaignResult, Figure } from './campaign.ts'
 import { type CampaignServer, startCampaignServer, stopServer } from './campaign-server.ts'
 import { withOwner } from './owner.ts'
-import { commandOf, openFiles, readMetrics } from './process-figures.ts'
+import { childKind, openFiles, readMetrics } from './process-figures.ts'
 import { SoakClient, type SoakCounts } from './soak-client.ts'
 import { linearTrend, percentile } from './statistics.ts'
 
@@ -123,9 +123,11 @@ async function restarts(server: CampaignServer): Promise<number> {
 
 /** null while a child is being started again. */
 function takeSample(pid: number, seconds: number): Sample | null {
-  const children = descendants(pid).map((child) => ({ child, kind: kindOf(child) }))
-  const pids = { server: pid, gpu: 0, inspect: 0 }
-  for (const { child, kind } of children) if (kind !== null) pids[kind] = child
+  const pids = { server: pid, gpu: 0, inspect: 0, inference: 0 }
+  for (const child of descendants(pid)) {
+    const kind = childKind(child)
+    if (kind !== null) pids[kind] = child
+  }
   const sample = { seconds } as Sample
   for (const kind of KINDS) {
     const rssBytes = processBytes(pids[kind], 'VmRSS')
@@ -135,11 +137,6 @@ function takeSample(pid: number, seconds: number): Sample | null {
     sample[`${kind}Files`] = files
   }
   return sample
-}
-
-function kindOf(pid: number): 'gpu' | 'inspect' | null {
-  const command = commandOf(pid)
-  return /jobs\/worker\.[jt]s/.test(command) ? 'gpu' : /jobs\/inspect\.[jt]s/.test(command) ? 'inspect' : null
 }
 
 function countFigures(counts: SoakCounts): Figure[] {

@@ -20,13 +20,14 @@ export function createLog(level: string, destination?: DestinationStream, onFail
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    destination ?? (process.stdout.isTTY ? TERMINAL : standardOutput(onFailure)),
+    destination ?? standardOutput(onFailure),
   )
 }
 
 function standardOutput(onFailure: () => void): DestinationStream {
   // Nobody else would hear of these errors, and an error that nobody hears of ends the process.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', onFailure)
+  if (process.stdout.isTTY) return TERMINAL
   const output = pino.destination({ dest: 1, sync: true, maxLength: MOST_WAITING_BYTES })
   return output.on('error', onFailure)
 }
