@@ -303,10 +303,22 @@ export const ROWS: readonly Row[] = [
         description: 'Below the floor uploads and jobs are refused.',
         kind: 'timeseries',
         unit: 'bytes',
-        width: 12,
+        width: 8,
         queries: [
           { expr: `${p}store_free_bytes{$in}`, legend: 'free {{instance}}' },
           { expr: `${p}store_floor_bytes{$in}`, legend: 'floor {{instance}}' },
+        ],
+      },
+      {
+        title: 'Bytes kept',
+        description: 'Models, datasets, artifacts and reports, and their cap (0: none); what expired in each interval.',
+        kind: 'timeseries',
+        unit: 'bytes',
+        width: 8,
+        queries: [
+          { expr: `sum by (kind) (${p}store_bytes{$in})`, legend: '{{kind}}' },
+          { expr: `sum(${p}store_quota_bytes{$in})`, legend: 'cap' },
+          { expr: `sum by (kind) (increase(${p}expired_bytes_total{$in}[$rate]))`, legend: 'expired {{kind}}' },
         ],
       },
       {
@@ -314,7 +326,7 @@ export const ROWS: readonly Row[] = [
         description: 'Uploads, and what compression read and wrote.',
         kind: 'timeseries',
         unit: 'Bps',
-        width: 12,
+        width: 8,
         queries: [
           { expr: `sum by (kind) (rate(${p}uploaded_bytes_total{$in}[$rate]))`, legend: 'uploaded {{kind}}' },
           { expr: `sum(rate(${p}read_bytes_total{$in}[$rate]))`, legend: 'read' },

@@ -136,7 +136,8 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
       try {
         return await judge(spec, { ...validateOptions, onChild: (pid) => inference.add(pid) })
       } catch (error) {
-        const { code } = AppError.from(error)
+        const { code, context } = AppError.from(error)
+        if (context['limit'] === 'validation_memory_bytes') hooks.childDied?.('inference', 'memory')
         if (code === 'worker_crashed') hooks.childDied?.('inference', 'crashed')
         if (code === 'worker_timeout') hooks.childDied?.('inference', 'timeout')
         throw error

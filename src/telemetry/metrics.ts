@@ -22,6 +22,9 @@ const BYTES_PER_SECOND = [1e6, 1e7, 5e7, 1e8, 2.5e8, 5e8, 1e9, 2.5e9, 5e9, 1e10,
 const SIZE_RATIO = [0.1, 0.13, 0.2, 0.25, 0.27, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1, 1.1]
 const DROP = [-0.05, -0.01, -0.001, 0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1]
 const CHILDREN = ['gpu', 'inference', 'inspect']
+const EXPIRIES = ['model', 'dataset', 'artifact', 'job', 'blob'].flatMap((kind) =>
+  ['age', 'quota', 'count', 'orphan'].map((reason) => ({ kind, reason })),
+)
 const DEATH_CAUSES = ['crashed', 'timeout', 'memory', 'device_lost']
 
 export const METRICS = {
@@ -147,9 +150,15 @@ export const METRICS = {
   expired_total: {
     type: 'counter',
     labels: ['kind', 'reason'],
+    starts: EXPIRIES,
     help: 'Things that retention removed. kind: model, dataset, artifact, job, blob; reason: age, quota, count, orphan.',
   },
-  expired_bytes_total: { type: 'counter', labels: ['kind', 'reason'], help: 'Bytes that retention removed.' },
+  expired_bytes_total: {
+    type: 'counter',
+    labels: ['kind', 'reason'],
+    starts: EXPIRIES,
+    help: 'Bytes that retention removed.',
+  },
   draining: { type: 'gauge', labels: [], help: '1 from the stop signal on: no new jobs are taken.' },
   insecure: {
     type: 'gauge',

@@ -138,6 +138,24 @@ test('an unmeasured artifact is measured when a later job wants it', async (t) =
   assert.equal(quick.artifact?.files[0]?.sha256, full.artifact?.files[0]?.sha256)
 })
 
+test('an inference child that used too much memory is counted as such, and its job says what to do', async (t) => {
+  const deaths: string[] = []
+  const hooks = { childDied: (kind: string, cause: string) => deaths.push(`${kind} ${cause}`) }
+  const validate = async () => {
+    throw new AppError('limit_exceeded', 'used too much', {
+      limit: 'validation_memory_bytes',
+      allowed: 1,
+      requested: 2,
+    })
+  }
+  const service = await startService(t, { dataDir: tempFolder(t), hooks, internals: { validate } })
+  const { id: modelId } = await uploadModel(service)
+  const job = await ended(service, (await service.jobs.create({ modelId, recipe: 'int8' })).job.id)
+  assert.equal(job.state, 'failed')
+  assert.equal(job.error?.code, 'limit_exceeded')
+  assert.deepEqual(deaths, ['inference memory'])
+})
+
 test('a requirement on accuracy without validation is refused', async (t) => {
   const service = await startService(t, { dataDir: tempFolder(t) })
   const { id: modelId } = await uploadModel(service)
