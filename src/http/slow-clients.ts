@@ -18,18 +18,19 @@ export function slowBodyGuard(limits: Limits, onSlow: (response: Response) => vo
   const leastBytes = (limits.uploadBytesPerSecond * windowMs) / 1000
   const guard: RequestHandler = (request, response, next) => {
     if (leastBytes === 0 || request.complete) return next()
-    let seenBytes = request.socket.bytesRead
+    const { socket } = request
+    let seenBytes = socket.bytesRead
     let slowWindows = 0
     const timer = setInterval(() => {
-      const newBytes = request.socket.bytesRead - seenBytes
+      const newBytes = socket.bytesRead - seenBytes
       seenBytes += newBytes
       if (request.complete) return stop()
       // A paused socket is waiting for us, not we for the client.
-      slowWindows = newBytes >= leastBytes || request.socket.isPaused() ? 0 : slowWindows + 1
+      slowWindows = newBytes >= leastBytes || socket.isPaused() ? 0 : slowWindows + 1
       if (slowWindows < 2) return
       stop()
       onSlow(response)
-      response.once('finish', () => request.socket.destroySoon())
+      response.once('finish', () => socket.destroySoon())
     }, windowMs)
     const stop = () => clearInterval(timer)
     timer.unref()
