@@ -2,7 +2,7 @@
 // and without files that nobody needs. The copy that is packed is made in a temporary folder, as packing builds dist anew.
 
 import assert from 'node:assert/strict'
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -83,6 +83,37 @@ if (!(refused instanceof RequirementNotMetError) || !(refused instanceof AppErro
 console.log(JSON.stringify({ parameterCount, bytesAfter, sizeRatio, code: refused.code, files: made.files }))
 `
 
+const CLIENT_PROGRAM = `
+import { openAsBlob } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { createClient, type Job, TensorpressError } from 'tensorpress/client'
+
+const [, , url, model] = process.argv
+const client = createClient({ baseUrl: url! })
+const { job } = await client.compress([{ name: 'model.onnx', blob: await openAsBlob(model!) }], { recipe: 'int8' })
+const state: Job['state'] = job.state
+const [file] = await client.artifacts(job.id)
+for await (const piece of client.download(file!)) await writeFile('client.onnx', piece, { flag: 'a' })
+const unknown = await client.call('getModel', { path: { id: 'x' } }).catch((error: unknown) => error)
+if (!(unknown instanceof TensorpressError)) throw unknown
+console.log(JSON.stringify({ state, code: unknown.code }))
+`
+
+/** The installed server; resolves with its address. */
+async function serve(t: TestContext, project: string): Promise<string> {
+  const program = join(project, 'node_modules', '.bin', 'tensorpress')
+  const args = [program, 'serve', '--port', '0', '--data-dir', join(project, 'data')]
+  const server = spawn(process.execPath, args, { cwd: project, stdio: ['ignore', 'ignore', 'pipe'] })
+  t.after(() => server.kill('SIGKILL'))
+  let text = ''
+  for await (const piece of server.stderr.setEncoding('utf8')) {
+    text += piece
+    const url = /listens on (\S+)/.exec(text)?.[1]
+    if (url !== undefined) return url
+  }
+  throw new Error(`the server ended: ${text}`)
+}
+
 /** The command and the library of an installed package, and its types, as the first user would try them. */
 async function checkProject(t: TestContext, project: string): Promise<void> {
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }\n')
@@ -123,6 +154,15 @@ async function checkProject(t: TestContext, project: string): Promise<void> {
     assert.equal(readdirSync(project).includes('no.onnx'), false)
   })
 
+  await t.test("import from 'tensorpress/client': the same bytes from a server", async (subtest) => {
+    writeFileSync(join(project, 'client.ts'), CLIENT_PROGRAM)
+    const url = await serve(subtest, project)
+    const { status, stdout, stderr } = await run(project, process.execPath, ['client.ts', url, MODEL])
+    assert.equal(status, 0, stderr)
+    assert.deepEqual(JSON.parse(stdout), { state: 'succeeded', code: 'not_found' })
+    assert.deepEqual(readFileSync(join(project, 'client.onnx')), readFileSync(join(project, 'command.onnx')))
+  })
+
   await t.test('its types hold in a strict project, also inside of its declarations', async () => {
     const types = join(ROOT, 'node_modules/@types')
     const tsc = join(ROOT, 'node_modules/.bin/tsc')
@@ -134,6 +174,26 @@ async function checkProject(t: TestContext, project: string): Promise<void> {
     const wrong = await check()
     assert.match(wrong.stdout, /program\.ts\(7,\d+\): error TS2322: Type 'number' is not assignable/)
   })
+
+  await t.test('the types of the client need a browser and nothing of Node', async () => {
+    const tsc = join(ROOT, 'node_modules/.bin/tsc')
+    const program = `import { createClient, type Model } from 'tensorpress/client'
+declare const input: HTMLInputElement
+const client = createClient({ baseUrl: location.origin, retrySeconds: 10 })
+const blob = input.files![0]!
+export const model: Model = await client.uploadModel([{ name: blob.name, blob }])
+export const page = await client.call('listJobs', { query: { state: 'queued' } })
+`
+    const lib = ['--lib', 'es2024,dom,dom.iterable,dom.asynciterable', '--types', '']
+    const options = ['--strict', '--module', 'nodenext', '--target', 'es2024', '--noEmit', '--skipLibCheck', 'false']
+    const check = () => run(project, tsc, [...options, ...lib, 'page.ts'])
+    writeFileSync(join(project, 'page.ts'), program)
+    const right = await check()
+    assert.equal(right.status, 0, right.stdout)
+    writeFileSync(join(project, 'page.ts'), program.replace("'queued'", "'waiting'"))
+    const wrong = await check()
+    assert.match(wrong.stdout, /page\.ts\(6,\d+\): error TS2322: Type '"waiting"' is not assignable/)
+  })
 }
 
 test('a packed checkout works where only its production packages are', { timeout: 300_000 }, async (t) => {
@@ -142,7 +202,16 @@ test('a packed checkout works where only its production packages are', { timeout
 
   await t.test('it holds what is needed and nothing else', () => {
     const names = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' }).trim().split('\n')
-    for (const name of ['bin/tensorpress', 'dist/cli.js', 'dist/index.js', 'dist/index.d.ts', 'LICENSE', 'README.md']) {
+    for (const name of [
+      'bin/tensorpress',
+      'dist/cli.js',
+      'dist/index.js',
+      'dist/index.d.ts',
+      'dist/client/index.js',
+      'dist/client/index.d.ts',
+      'LICENSE',
+      'README.md',
+    ]) {
       assert.ok(names.includes(`package/${name}`), name)
     }
     for (const shader of readdirSync(join(ROOT, 'shaders'))) assert.ok(names.includes(`package/shaders/${shader}`))
