@@ -2,8 +2,10 @@
 // sendModel, sendDataset. The main file is looked into by an inspect child, for the names of its companions.
 
 import { createHash } from 'node:crypto'
-import { createReadStream, openAsBlob } from 'node:fs'
-import type { Client, Model, UploadSource } from '../client/index.ts'
+import { createReadStream } from 'node:fs'
+import type { Client, FileContent, Model, UploadSource } from '../client/index.ts'
+import { openFile } from '../client-node.ts'
+import { AppError } from '../errors.ts'
 import { gatherThrough, withInspectChild } from '../local/children.ts'
 import { datasetFile } from '../local/dataset-file.ts'
 import type { GatheredModel } from '../local/model-files.ts'
@@ -31,7 +33,7 @@ export async function sendModel(
       hashedBytes += bytes
       onProgress({ stage: 'hashing', doneBytes: hashedBytes, totalBytes, tensor: name })
     })
-    sources.push({ name, blob: await openAsBlob(path), sha256 })
+    sources.push({ name, content: await contentOf(path), sha256 })
   }
   return client.uploadModel(sources, { signal, onProgress: uploading(onProgress) })
 }
@@ -45,8 +47,18 @@ export async function sendDataset(
 ): Promise<string | null> {
   const file = await datasetFile(argument)
   if (file === null) return null
-  const source = { name: file.fileName, blob: await openAsBlob(file.path), sha256: file.sha256 ?? undefined }
+  const source = { name: file.fileName, content: await contentOf(file.path), sha256: file.sha256 ?? undefined }
   return (await client.uploadDataset(source, { signal, onProgress: uploading(onProgress) })).id
+}
+
+/** Throws not_found, also later, when the file cannot be read any more or was changed. */
+async function contentOf(path: string): Promise<FileContent> {
+  const refuse = (error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new AppError('not_found', `the file cannot be sent: ${reason}`, { file: path }, error)
+  }
+  const content = await openFile(path).catch(refuse)
+  return { size: content.size, slice: async (start, end) => Promise.resolve(content.slice(start, end)).catch(refuse) }
 }
 
 /** Shows nothing when the server has everything already. */

@@ -15,7 +15,7 @@ export { isFinal } from './follow-job.ts'
 export type { Operations } from './generated/operations.ts'
 export type * from './generated/schema.ts'
 export type { HttpOptions as ClientOptions } from './http.ts'
-export type { UploadSource } from './resumable-upload.ts'
+export type { FileContent, UploadSource } from './resumable-upload.ts'
 export { modelId, type TransferOptions } from './upload-model.ts'
 
 export interface CallOptions {
@@ -44,7 +44,7 @@ export interface Client {
   /** The files of a model, the main one first; goes on after broken connections and restarts of the server. */
   uploadModel(files: UploadSource[], options?: TransferOptions): Promise<Model>
   uploadDataset(file: UploadSource, options?: TransferOptions): Promise<Dataset>
-  /** A model of one file in one request, which starts from the beginning when it fails. */
+  /** A model of one file in one request, which starts from the beginning when it fails. For small files: it may be read at once. */
   putModel(name: string, blob: Blob, options?: CallOptions): Promise<Model>
   /** Durable when it resolves. Sent again safely: it carries an Idempotency-Key. */
   createJob(request: JobRequest, options?: CallOptions): Promise<Job>

@@ -1,15 +1,21 @@
 // One file to /v1/uploads by the tus 1.0 protocol: in pieces, going on after broken connections and restarts of the server.
-// Entry: uploadFile. A Blob is the source in browsers and in Node (`fs.openAsBlob`), and its pieces are streamed.
+// Entry: uploadFile. One piece is in memory at a time.
 
 import { BackOff, pause } from './back-off.ts'
 import { ConnectionError, mayRetry, TensorpressError } from './client-error.ts'
 import type { Upload } from './generated/schema.ts'
 import type { Http } from './http.ts'
 
+/** What a Blob or a File is already; `openFile` of tensorpress/client/node makes one of a path. */
+export interface FileContent {
+  readonly size: number
+  slice(start: number, end: number): Blob | Promise<Blob>
+}
+
 export interface UploadSource {
   /** Name to store it under. */
   name: string
-  blob: Blob
+  content: FileContent
   /** In hexadecimal; the server refuses bytes that hash to something else. */
   sha256?: string | undefined
 }
@@ -40,7 +46,7 @@ export async function uploadFile(http: Http, source: UploadSource, options: Uplo
   for (let beginning = 1; ; beginning++) {
     const id = await begin(http, source, options)
     try {
-      await sendAll(http, id, source.blob, options)
+      await sendAll(http, id, source.content, options)
       return await finished(http, id, options)
     } catch (error) {
       const gone = error instanceof TensorpressError && error.status === 404
@@ -52,7 +58,7 @@ export async function uploadFile(http: Http, source: UploadSource, options: Uplo
 }
 
 async function begin(http: Http, source: UploadSource, options: UploadOptions): Promise<string> {
-  const { name, blob, sha256 } = source
+  const { name, content, sha256 } = source
   const { kind, set, signal } = options
   const metadata = { filename: name, kind, ...(set ? { set } : {}), ...(sha256 ? { sha256 } : {}) }
   const backOff = new BackOff(http.retryMs, signal)
@@ -61,7 +67,7 @@ async function begin(http: Http, source: UploadSource, options: UploadOptions): 
       const response = await http.send({
         method: 'POST',
         path: '/v1/uploads',
-        headers: { ...TUS, 'Upload-Length': String(blob.size), 'Upload-Metadata': metadataText(metadata) },
+        headers: { ...TUS, 'Upload-Length': String(content.size), 'Upload-Metadata': metadataText(metadata) },
         signal,
       })
       const id = response.headers.get('location')?.split('/').at(-1)
@@ -77,12 +83,12 @@ async function begin(http: Http, source: UploadSource, options: UploadOptions): 
   }
 }
 
-async function sendAll(http: Http, id: string, blob: Blob, options: UploadOptions): Promise<void> {
+async function sendAll(http: Http, id: string, content: FileContent, options: UploadOptions): Promise<void> {
   const { signal, onProgress } = options
   const path = `/v1/uploads/${id}`
   const backOff = new BackOff(http.retryMs, signal)
   let offset = await offsetOf(http, path, signal)
-  while (offset < blob.size) {
+  while (offset < content.size) {
     onProgress?.(offset)
     let next: number
     try {
@@ -90,9 +96,9 @@ async function sendAll(http: Http, id: string, blob: Blob, options: UploadOption
         method: 'PATCH',
         path,
         headers: { ...TUS, 'Upload-Offset': String(offset), 'Content-Type': 'application/offset+octet-stream' },
-        body: blob.slice(offset, offset + PIECE_BYTES),
+        body: await content.slice(offset, offset + PIECE_BYTES),
         signal,
-        timeoutMs: offset + PIECE_BYTES >= blob.size ? FINISH_TIMEOUT_MS : PIECE_TIMEOUT_MS,
+        timeoutMs: offset + PIECE_BYTES >= content.size ? FINISH_TIMEOUT_MS : PIECE_TIMEOUT_MS,
       })
       next = Number(response.headers.get('upload-offset'))
       if (!(next > offset)) throw new ConnectionError('the answer has no Upload-Offset', response.status)

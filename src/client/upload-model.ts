@@ -96,7 +96,7 @@ async function find<T>(http: Http, path: string, signal: AbortSignal | undefined
 
 /** Adds up: the files before `index` whole, and `bytes` of that one. */
 function progressOver(files: UploadSource[], { onProgress }: TransferOptions): (index: number, bytes: number) => void {
-  const sizes = files.map(({ blob }) => blob.size)
+  const sizes = files.map(({ content }) => content.size)
   const sum = (list: number[]) => list.reduce((total, size) => total + size, 0)
   return (index, bytes) => onProgress?.(sum(sizes.slice(0, index)) + bytes, sum(sizes))
 }

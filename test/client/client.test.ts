@@ -17,7 +17,11 @@ import { f4, npzBytes } from '../support/write-npz.ts'
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 const blobOf = (bytes: Uint8Array) => new Blob([new Uint8Array(bytes)])
-const source = (bytes: Uint8Array, name = 'tiny.safetensors') => ({ name, blob: blobOf(bytes), sha256: sha256(bytes) })
+const source = (bytes: Uint8Array, name = 'tiny.safetensors') => ({
+  name,
+  content: blobOf(bytes),
+  sha256: sha256(bytes),
+})
 
 async function connected(t: TestContext, options: UploadAppOptions & { cutAfterBytes?: number[] } = {}) {
   const app = await uploadApp(t, options)
@@ -77,7 +81,10 @@ test('the files of a sharded model are joined, and the id can be told beforehand
   const model = await client.uploadModel(files)
   assert.equal(model.tensorCount, 2)
   assert.equal(model.id, await modelId(files))
-  assert.equal(model.id, storedModelId(files.map(({ name, blob, sha256 }) => ({ name, sizeBytes: blob.size, sha256 }))))
+  assert.equal(
+    model.id,
+    storedModelId(files.map(({ name, content, sha256 }) => ({ name, sizeBytes: content.size, sha256 }))),
+  )
 })
 
 test('a wrong hash, a file that is no model and an unknown id are errors with their codes, and not tried again', async (t) => {
@@ -86,8 +93,8 @@ test('a wrong hash, a file that is no model and an unknown id are errors with th
   const codes: string[] = []
   for (const attempt of [
     () => client.uploadModel([wrong]),
-    () => client.uploadModel([{ name: 'a.txt', blob: new Blob(['hello']) }]),
-    () => client.uploadDataset({ name: 'd.npz', blob: new Blob(['hello']) }),
+    () => client.uploadModel([{ name: 'a.txt', content: new Blob(['hello']) }]),
+    () => client.uploadDataset({ name: 'd.npz', content: new Blob(['hello']) }),
     () => client.call('getModel', { path: { id: 'nowhere' } }),
     () => client.createJob({ model: 'a'.repeat(64), recipe: 'int8' }),
   ]) {

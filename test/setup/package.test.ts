@@ -84,13 +84,13 @@ console.log(JSON.stringify({ parameterCount, bytesAfter, sizeRatio, code: refuse
 `
 
 const CLIENT_PROGRAM = `
-import { openAsBlob } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { createClient, type Job, TensorpressError } from 'tensorpress/client'
+import { openFile } from 'tensorpress/client/node'
 
 const [, , url, model] = process.argv
 const client = createClient({ baseUrl: url! })
-const { job } = await client.compress([{ name: 'model.onnx', blob: await openAsBlob(model!) }], { recipe: 'int8' })
+const { job } = await client.compress([{ name: 'model.onnx', content: await openFile(model!) }], { recipe: 'int8' })
 const state: Job['state'] = job.state
 const [file] = await client.artifacts(job.id)
 for await (const piece of client.download(file!)) await writeFile('client.onnx', piece, { flag: 'a' })
@@ -180,8 +180,8 @@ async function checkProject(t: TestContext, project: string): Promise<void> {
     const program = `import { createClient, type Model } from 'tensorpress/client'
 declare const input: HTMLInputElement
 const client = createClient({ baseUrl: location.origin, retrySeconds: 10 })
-const blob = input.files![0]!
-export const model: Model = await client.uploadModel([{ name: blob.name, blob }])
+const content = input.files![0]!
+export const model: Model = await client.uploadModel([{ name: content.name, content }])
 export const page = await client.call('listJobs', { query: { state: 'queued' } })
 `
     const lib = ['--lib', 'es2024,dom,dom.iterable,dom.asynciterable', '--types', '']
