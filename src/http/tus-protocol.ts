@@ -9,6 +9,7 @@ import type { Request, Response } from 'express'
 import { AppError } from '../errors.ts'
 import type { NewUpload, UploadService, UploadView } from '../jobs/service.ts'
 import { callerOf } from './access.ts'
+import { declaredBytes } from './upload-gate.ts'
 import { createUploadLocker } from './upload-locker.ts'
 
 export const TUS_VERSION = '1.0.0'
@@ -50,9 +51,13 @@ export function createTusProtocol(uploads: UploadService, rules: TusRules): TusP
       failure = error
     })
     const body = detachableBody(request)
-    const answer = await server.handleWeb(webRequest(request, rules.basePath, id, body?.stream ?? null))
-    if (answer.status >= 400) {
+    let answer: globalThis.Response
+    try {
+      answer = await server.handleWeb(webRequest(request, rules.basePath, id, body?.stream ?? null))
+    } finally {
       body?.detach()
+    }
+    if (answer.status >= 400) {
       // A client that got no Location can never go on with it.
       if (store.createdId !== null) await uploads.remove(store.createdId).catch(() => {})
       throw failure instanceof AppError ? failure : asAppError(answer.status, await answer.text(), failure)
@@ -76,11 +81,17 @@ function checkHeaders(request: Request, response: Response): void {
     })
   }
   const type = request.get('content-type')
-  if (request.method === 'PATCH' && type !== BODY_TYPE) {
-    throw new AppError('content_type_unsupported', `PATCH takes ${BODY_TYPE}, not ${type ?? 'a body without type'}.`, {
+  const sendsBytes = request.method === 'PATCH' || (request.method === 'POST' && hasBody(request))
+  if (sendsBytes && type !== BODY_TYPE) {
+    const found = type ?? 'a body without type'
+    throw new AppError('content_type_unsupported', `${request.method} takes ${BODY_TYPE}, not ${found}.`, {
       allowed: [BODY_TYPE],
     })
   }
+}
+
+function hasBody(request: Request): boolean {
+  return (declaredBytes(request) ?? 0) > 0 || request.get('transfer-encoding') !== undefined
 }
 
 /** One for each request, so that its hooks know whose failure they see. The lock is what requests share. */

@@ -276,6 +276,12 @@ test('hostile requests are refused by name and leave nothing', async (t) => {
   assert.equal((await send(path, 0, Buffer.from('01234567890')).expect(413)).body.code, 'body_too_large')
   const wrongType = await call('patch', path).set('Upload-Offset', '0').set('Content-Type', 'text/plain').send('x')
   assert.equal(wrongType.status, 415)
+  const wrongBody = await post({
+    'Upload-Length': '10',
+    'Upload-Metadata': metadata,
+    'Content-Type': 'text/plain',
+  }).send('x')
+  assert.equal(wrongBody.status, 415)
   const noOffset = await call('patch', path).set('Content-Type', 'application/offset+octet-stream').send(ten)
   assert.equal(noOffset.status, 400)
   for (const id of ['foreign', '..%2f..%2fcatalog.sqlite', '%00', '__proto__', 'x'.repeat(500)]) {
