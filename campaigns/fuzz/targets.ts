@@ -8,17 +8,17 @@ export interface TargetEntry {
 }
 
 const WEIGHTS = {
-  onnx: 20,
-  'external-data': 10,
+  onnx: 15,
+  'external-data': 8,
   safetensors: 14,
-  shards: 10,
-  npz: 10,
-  npy: 8,
-  json: 8,
+  shards: 9,
+  npz: 8,
+  npy: 14,
+  json: 14,
   protobuf: 6,
-  recipe: 7,
-  require: 5,
-  multipart: 3,
+  recipe: 4,
+  require: 7,
+  multipart: 1,
 } as const
 
 export const TARGETS: readonly TargetEntry[] = Object.entries(WEIGHTS).map(([name, weight]) => ({
