@@ -95,7 +95,11 @@ export const pageQuery = z.object({
     .max(PAGE_SIZE.max)
     .default(PAGE_SIZE.default)
     .meta({ description: 'Most items of the page.' }),
-  cursor: z.string().min(1).max(500).optional().meta({ description: '`next` of the page before; absent: the first.' }),
+  cursor: z
+    .string()
+    .regex(/^[0-9]{1,15}$/, 'expected the `next` of a page of this server')
+    .optional()
+    .meta({ description: '`next` of the page before; absent: the first.' }),
 })
 
 export function pageRequest(query: z.output<typeof pageQuery>): PageRequest {

@@ -16,6 +16,7 @@ import type { HttpDeps } from './deps.ts'
 import {
   ACCEPTED_HEADERS,
   IDEMPOTENCY_HEADER,
+  JOB_CALLS,
   JOB_ERRORS,
   jobBody,
   jobSchema,
@@ -78,7 +79,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
         description: 'Part `model` comes before the parts `data`; the other parts come in any order.',
         content: {
           'multipart/form-data': {
-            schema: z.object({
+            schema: z.strictObject({
               model: z.string().meta({ format: 'binary', description: 'The main file.' }),
               data: z
                 .array(z.string().meta({ format: 'binary' }))
@@ -90,8 +91,8 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
               recipe: z
                 .string()
                 .meta({ description: 'Preset, expression, or recipe as YAML or JSON.', examples: ['int8'] }),
-              require: z.string().optional().meta({ description: '`metric=top1,maxDrop=0.01`, or JSON.' }),
-              output: z.string().optional().meta({ description: 'JSON, as in POST /v1/jobs.' }),
+              require: requireInput.optional(),
+              output: outputInput.optional(),
               validate: z
                 .enum(['true', 'false'])
                 .optional()
@@ -110,6 +111,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
           description: 'Not done yet: the job goes on.',
           content: { 'application/json': { schema: jobSchema } },
           headers: ACCEPTED_HEADERS,
+          links: JOB_CALLS,
         },
         422: {
           description:

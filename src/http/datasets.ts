@@ -38,6 +38,7 @@ export function datasetBody(view: DatasetView): z.output<typeof datasetSchema> {
 }
 
 const LOCATION = { Location: { description: 'Path of the dataset.', example: `/v1/datasets/${EXAMPLE_SHA256}` } }
+const DATASET_CALLS = ['getDataset', 'deleteDataset'] as const
 const id = { description: 'Dataset id (SHA-256).', example: EXAMPLE_SHA256 }
 
 export function datasetRoutes({ service, config, gate }: HttpDeps): Route[] {
@@ -55,16 +56,22 @@ export function datasetRoutes({ service, config, gate }: HttpDeps): Route[] {
         description: 'One part `dataset`.',
         content: {
           'multipart/form-data': {
-            schema: z.object({ dataset: z.string().meta({ format: 'binary', description: 'The .npz file.' }) }),
+            schema: z.strictObject({ dataset: z.string().meta({ format: 'binary', description: 'The .npz file.' }) }),
           },
         },
       },
       responses: {
-        201: { description: 'Stored.', content: { 'application/json': { schema: datasetSchema } }, headers: LOCATION },
+        201: {
+          description: 'Stored.',
+          content: { 'application/json': { schema: datasetSchema } },
+          headers: LOCATION,
+          links: DATASET_CALLS,
+        },
         200: {
           description: 'The same content was stored before; the same id.',
           content: { 'application/json': { schema: datasetSchema } },
           headers: LOCATION,
+          links: DATASET_CALLS,
         },
       },
       errors: [...UPLOAD_ERRORS, 'dataset_invalid', 'worker_crashed', 'worker_timeout'],

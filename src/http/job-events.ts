@@ -27,7 +27,11 @@ export function jobEventRoutes({ service, metrics }: HttpDeps, heartbeatMs = SSE
       description: `Events \`state\` and \`progress\` (at least once a second while bytes move), each with the whole job as JSON in \`data\`; then \`end\`. A comment line comes every ${SSE_HEARTBEAT_SECONDS} seconds.`,
       params: { id: jobId },
       headers: {
-        'Last-Event-ID': { description: 'Number of the last event seen; what came after it is sent.', example: '17' },
+        'Last-Event-ID': {
+          description: 'Number of the last event seen; what came after it is sent.',
+          example: '17',
+          schema: { type: 'string', pattern: '^[0-9]{0,15}$' },
+        },
       },
       responses: {
         200: {

@@ -62,6 +62,8 @@ const jobRequest = component(
   { model: EXAMPLE_SHA256, recipe: 'int8', require: { metric: 'top1', maxDrop: 0.01 } },
 )
 
+export const JOB_CALLS = ['getJob', 'followJob', 'getReport', 'getArtifact', 'listArtifacts', 'cancelJob'] as const
+
 export const jobSchema = component(
   'Job',
   'One compression. `stage` and `progress` are null unless it runs.',
@@ -262,6 +264,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
             ...ACCEPTED_HEADERS,
             'Idempotency-Replayed': { description: '`true` when the key was seen before and this is that job.' },
           },
+          links: JOB_CALLS,
         },
       },
       errors: [

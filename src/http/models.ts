@@ -28,6 +28,8 @@ import { parseQuery, pathParam, type Route, sendJson } from './route.ts'
 import { declaredBytes } from './upload-gate.ts'
 
 const MAX_BINS = 4096
+/** Beyond every table of tensors. */
+const MAX_OFFSET = 2 ** 31 - 1
 const DEFAULT_BINS = 64
 
 export const dtype = z.enum(Object.keys(DTYPES) as [DType, ...DType[]])
@@ -121,7 +123,13 @@ const histogramSchema = component(
 const modelPageSchema = pageSchema('ModelPage', modelSchema)
 
 const tensorQuery = z.object({
-  offset: z.coerce.number().int().min(0).default(0).meta({ description: 'Tensors to leave out at the start.' }),
+  offset: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(MAX_OFFSET)
+    .default(0)
+    .meta({ description: 'Tensors to leave out at the start.' }),
   limit: z.coerce.number().int().min(1).max(PAGE_SIZE.max).default(PAGE_SIZE.default),
 })
 
@@ -136,16 +144,19 @@ export function modelBody(view: ModelView): z.output<typeof modelSchema> {
 }
 
 const LOCATION = { Location: { description: 'Path of the model.', example: `/v1/models/${EXAMPLE_SHA256}` } }
+const MODEL_CALLS = ['getModel', 'listTensors', 'getHistogram', 'deleteModel'] as const
 export const STORED = {
   201: {
     description: 'Stored.',
     content: { 'application/json': { schema: modelSchema } },
     headers: LOCATION,
+    links: MODEL_CALLS,
   },
   200: {
     description: 'The same content was stored before; the same id.',
     content: { 'application/json': { schema: modelSchema } },
     headers: LOCATION,
+    links: MODEL_CALLS,
   },
 }
 export const UPLOAD_ERRORS = [
@@ -171,6 +182,9 @@ export const FORMAT_ERRORS = [
   'worker_crashed',
   'worker_timeout',
 ] as const
+
+/** One component of a path, no control characters, not `.` or `..`; in UTF-8 at most 255 bytes. */
+const FILE_NAME_PATTERN = '^(?!\\.{1,2}$)[^/\\\\\\u0000-\\u001f\\u007f]{1,255}$'
 
 const id = { description: 'Model id (SHA-256).', example: EXAMPLE_SHA256 }
 
@@ -203,7 +217,7 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
         description: 'One part `model`, any number of parts `data`.',
         content: {
           'multipart/form-data': {
-            schema: z.object({
+            schema: z.strictObject({
               model: z.string().meta({ format: 'binary', description: 'The main file.' }),
               data: z
                 .array(z.string().meta({ format: 'binary' }))
@@ -248,7 +262,11 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
       tag: 'Models',
       summary: 'Upload a model of one file (raw body)',
       params: {
-        id: { description: 'File name to store the model under; its id is the SHA-256.', example: 'mnist.onnx' },
+        id: {
+          description: 'File name to store the model under; its id is the SHA-256.',
+          example: 'mnist.onnx',
+          pattern: FILE_NAME_PATTERN,
+        },
       },
       body: {
         description: 'The bytes of the file, in any media type but multipart.',

@@ -21,10 +21,11 @@ const TAGS: Record<Route['tag'], string> = {
   Pages: 'For people.',
 }
 
-export function buildOpenApi(routes: readonly Route[], version: string): Json {
+/** `keysRequired` false: the document of a server without keys, where no call needs one. */
+export function buildOpenApi(routes: readonly Route[], version: string, keysRequired = true): Json {
   const paths: Record<string, Json> = {}
   for (const route of routes) {
-    paths[route.path] = { ...paths[route.path], [route.method]: operation(route) }
+    paths[route.path] = { ...paths[route.path], [route.method]: operation(route, keysRequired) }
   }
   return {
     openapi: '3.1.0',
@@ -110,14 +111,14 @@ function clean(value: Json): Json {
   return walk(value) as Json
 }
 
-function operation(route: Route): Json {
+function operation(route: Route, keysRequired: boolean): Json {
   const parameters = [...pathParameters(route), ...queryParameters(route), ...headerParameters(route)]
   return {
     operationId: route.operationId,
     tags: [route.tag],
     summary: route.summary,
     // OpenAPI 3.1 lets schemes other than OAuth list the roles that a call needs.
-    security: route.scope === 'open' ? [] : [{ bearer: [route.scope] }, { basic: [route.scope] }],
+    security: route.scope === 'open' || !keysRequired ? [] : [{ bearer: [route.scope] }, { basic: [route.scope] }],
     ...(route.description ? { description: route.description } : {}),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(route.body
@@ -134,12 +135,12 @@ function operation(route: Route): Json {
 }
 
 function pathParameters(route: Route): Json[] {
-  return Object.entries(route.params ?? {}).map(([name, { description, example }]) => ({
+  return Object.entries(route.params ?? {}).map(([name, { description, example, pattern }]) => ({
     name,
     in: 'path',
     required: true,
     description,
-    schema: { type: 'string' },
+    schema: { type: 'string', ...(pattern === undefined ? {} : { pattern }) },
     example,
   }))
 }
@@ -159,10 +160,10 @@ function queryParameters(route: Route): Json[] {
 }
 
 function headerParameters(route: Route): Json[] {
-  return Object.entries(route.headers ?? {}).map(([name, { description, schema, example }]) => ({
+  return Object.entries(route.headers ?? {}).map(([name, { description, schema, example, required }]) => ({
     name,
     in: 'header',
-    required: false,
+    required: required ?? false,
     description,
     schema: schema ?? { type: 'string' },
     ...(example === undefined ? {} : { example }),
@@ -176,7 +177,7 @@ function mediaType({ schema, example }: MediaDoc, io: 'input' | 'output'): Json 
   }
 }
 
-function response({ description, content, headers }: ResponseDoc): Json {
+function response({ description, content, headers, links }: ResponseDoc): Json {
   return {
     description,
     headers: {
@@ -188,6 +189,13 @@ function response({ description, content, headers }: ResponseDoc): Json {
       })),
     },
     ...(content ? { content: mapValues(content, (media) => mediaType(media, 'output')) } : {}),
+    ...(links
+      ? {
+          links: Object.fromEntries(
+            links.map((operationId) => [operationId, { operationId, parameters: { id: '$response.body#/id' } }]),
+          ),
+        }
+      : {}),
   }
 }
 

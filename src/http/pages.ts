@@ -50,7 +50,8 @@ const PAGE_STYLE = `body { margin: 0 }
 `
 
 export function pageRoutes({ service, keys }: HttpDeps, version: string, allRoutes: () => readonly Route[]): Route[] {
-  let document: Record<string, unknown> | null = null
+  /** With and without keys: a key file may come while the server runs. */
+  const documents = new Map<boolean, Record<string, unknown>>()
   const assetFolder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'))
   const html = { 'text/html': { schema: null } }
 
@@ -86,7 +87,8 @@ export function pageRoutes({ service, keys }: HttpDeps, version: string, allRout
       },
       errors: [],
       handle(_request, response) {
-        document ??= buildOpenApi(allRoutes(), version)
+        const document = documents.get(keys.required) ?? buildOpenApi(allRoutes(), version, keys.required)
+        documents.set(keys.required, document)
         response.set('Cache-Control', 'no-cache')
         sendJson(response, 200, document)
       },

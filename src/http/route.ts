@@ -17,12 +17,16 @@ export interface HeaderDoc {
   description: string
   schema?: Record<string, unknown>
   example?: string | number
+  /** Of a request: it is refused without. */
+  required?: true
 }
 
 export interface ResponseDoc {
   description: string
   content?: Record<string, MediaDoc>
   headers?: Record<string, HeaderDoc>
+  /** operationId of calls that take the `id` of the answer as theirs. */
+  links?: readonly string[]
 }
 
 export interface Route {
@@ -39,7 +43,8 @@ export interface Route {
   tag: 'Models' | 'Datasets' | 'Uploads' | 'Plans' | 'Jobs' | 'Compress' | 'Operation' | 'Pages'
   summary: string
   description?: string
-  params?: Record<string, { description: string; example: string }>
+  /** `pattern`: what every accepted value matches; absent: any text, of which most names nothing. */
+  params?: Record<string, { description: string; example: string; pattern?: string }>
   query?: z.ZodObject
   headers?: Record<string, HeaderDoc>
   /** `required`: true unless it says false. */

@@ -115,8 +115,16 @@ function uploadBody(view: UploadView): z.output<typeof uploadSchema> {
 
 const id = { description: 'Upload id, the end of its Location.', example: EXAMPLE_UPLOAD_ID }
 const TUS_HEADER: Record<string, HeaderDoc> = {
-  'Tus-Resumable': { description: 'Version of the protocol; required.', example: TUS_VERSION },
+  'Tus-Resumable': {
+    description: 'Version of the protocol.',
+    example: TUS_VERSION,
+    required: true,
+    schema: { type: 'string', const: TUS_VERSION },
+  },
 }
+/** Pairs of a key and a value in Base64, as tus 1.0 has them. */
+const METADATA_PATTERN = '^[!-+\\--~]+( [A-Za-z0-9+/]+={0,2})?(,[!-+\\--~]+( [A-Za-z0-9+/]+={0,2})?)*$'
+const COUNT = { type: 'integer', minimum: 0 }
 const ANSWER_HEADERS: Record<string, HeaderDoc> = {
   'Tus-Resumable': { description: 'Version of the protocol.', example: TUS_VERSION },
 }
@@ -189,10 +197,17 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
         'Metadata: `filename` (required), `kind` (`model`, the default, or `dataset`), `sha256` (checked at the end), `set` (the same text for all files of one model, which POST /v1/upload-sets then joins). Without `set` the last byte makes the model or dataset. A body of type application/offset+octet-stream holds the first bytes.',
       headers: {
         ...TUS_HEADER,
-        'Upload-Length': { description: 'Size of the file in bytes; required.', example: 26454 },
+        'Upload-Length': {
+          description: 'Size of the file in bytes.',
+          example: 26454,
+          required: true,
+          schema: COUNT,
+        },
         'Upload-Metadata': {
-          description: 'Comma-separated pairs of a key and a value in Base64; required.',
+          description: 'Comma-separated pairs of a key and a value in Base64.',
           example: 'filename bW5pc3Qub25ueA==',
+          required: true,
+          schema: { type: 'string', pattern: METADATA_PATTERN },
         },
       },
       body: { description: 'Nothing, or the first bytes.', required: false, content: BYTES },
@@ -272,7 +287,7 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
       params: { id },
       headers: {
         ...TUS_HEADER,
-        'Upload-Offset': { description: 'Where the body begins; required.', example: 0 },
+        'Upload-Offset': { description: 'Where the body begins.', example: 0, required: true, schema: COUNT },
       },
       body: { description: 'Bytes of the file.', content: BYTES },
       responses: {

@@ -4,15 +4,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ERROR_CODES } from '../../src/errors.ts'
+import { buildOpenApi } from '../../src/http/openapi.ts'
 import { httpApp } from '../support/http-app.ts'
 
 type Json = Record<string, unknown>
 interface Operation {
   operationId: string
   summary: string
+  security?: Json[]
   parameters?: { name: string; in: string; schema: Json; description?: string }[]
   requestBody?: { content: Record<string, { schema?: Json }> }
-  responses: Record<string, { description: string; content?: Record<string, { schema?: Json }> }>
+  responses: Record<
+    string,
+    { description: string; content?: Record<string, { schema?: Json }>; links?: Record<string, Json> }
+  >
 }
 
 /** What Express has mounted, as "get /v1/models/{id}". */
@@ -102,7 +107,26 @@ test('query parameters keep their types, bounds and defaults', async (t) => {
     list.parameters!.map(({ name, schema }) => ({ name, schema })),
     [
       { name: 'limit', schema: { type: 'integer', default: 50, minimum: 1, maximum: 1000 } },
-      { name: 'cursor', schema: { type: 'string', minLength: 1, maxLength: 500 } },
+      { name: 'cursor', schema: { type: 'string', pattern: '^[0-9]{1,15}$' } },
     ],
   )
+})
+
+test('the document of a server without keys asks for none; that of one with keys does', async (t) => {
+  const { routes } = httpApp(t)
+  const securityOf = (keysRequired: boolean) => {
+    const { paths } = buildOpenApi(routes, '0', keysRequired) as { paths: Record<string, Record<string, Operation>> }
+    return paths['/v1/models']!['get']!.security
+  }
+  assert.deepEqual(securityOf(true), [{ bearer: ['read'] }, { basic: ['read'] }])
+  assert.deepEqual(securityOf(false), [])
+})
+
+test('an answer with an id links to the calls that take it', async (t) => {
+  const { operations } = await document(t)
+  const create = operations.find(({ operation }) => operation.operationId === 'createJob')!.operation
+  assert.deepEqual(create.responses['202']?.links?.['getReport'], {
+    operationId: 'getReport',
+    parameters: { id: '$response.body#/id' },
+  })
 })
