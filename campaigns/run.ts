@@ -1,6 +1,6 @@
 // npm run campaign -- NAME [options]: runs a campaign in its long form and records the result in campaigns/results.
 //   load [--size 4GiB]   soak [--minutes 60]   crash [--rounds 200]   faults [--rounds 5]   mutation
-//   fuzz [--cases 1000000] [--targets onnx,npz]
+//   fuzz [--cases 1000000] [--targets onnx,npz]   api-schemathesis [--examples 200]
 //   all: [--seed 1] [--device auto] [--dir FOLDER] [--short] [--append] [--no-record]
 // Exit status 1 when a goal is not met or something was found. docs/campaigns.md says what each does.
 
@@ -10,6 +10,7 @@ import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../scripts/make-bench-model.ts'
 import { STOP_STATUS } from '../src/stop-signal.ts'
+import { apiCampaign, LONG_API, SHORT_API } from './api-schemathesis.ts'
 import { type CampaignOptions, type CampaignResult, currentCommit, met, passed, recordResult } from './campaign.ts'
 import { killCampaignServers } from './campaign-server.ts'
 import { crashCampaign, LONG_CRASH, SHORT_CRASH } from './crash.ts'
@@ -31,6 +32,7 @@ const { values: given, positionals } = parseArgs({
     size: { type: 'string' },
     minutes: { type: 'string' },
     cases: { type: 'string' },
+    examples: { type: 'string' },
     targets: { type: 'string' },
     rounds: { type: 'string' },
   },
@@ -52,6 +54,10 @@ const CAMPAIGNS: Record<string, Run> = {
   soak: (options) => {
     const settings = given.short ? SHORT_SOAK : LONG_SOAK
     return soakCampaign(options, { ...settings, ...(given.minutes ? { minutes: Number(given.minutes) } : {}) })
+  },
+  'api-schemathesis': (options) => {
+    const settings = given.short ? SHORT_API : LONG_API
+    return apiCampaign(options, { ...settings, ...(given.examples ? { examples: Number(given.examples) } : {}) })
   },
   fuzz: (options) => {
     const { cases, only } = given.short ? SHORT_FUZZ : LONG_FUZZ

@@ -23,6 +23,7 @@ const SETS = [
   { file: 'requirements.txt', optional: false },
   { file: 'requirements-compressed-tensors.txt', optional: true },
   { file: 'requirements-deploy.txt', optional: true },
+  { file: 'requirements-api.txt', optional: true },
 ]
 
 /** @param {string} text */

@@ -1,0 +1,72 @@
+# What a schema cannot say, for schemathesis: valid models and datasets, recipes and requirements (they are languages), ids of
+# things that exist, and the media type of tus. Only requests that are meant to be right are changed; those that are meant to be
+# wrong stay as they are. Loaded by campaigns/api-schemathesis.ts, which gives the seeds in TENSORPRESS_API_SEEDS.
+
+import json
+import os
+import random
+
+import schemathesis
+from hypothesis import strategies as st
+
+SEEDS = json.loads(os.environ["TENSORPRESS_API_SEEDS"])
+MODEL_BYTES = bytes.fromhex(SEEDS["modelHex"])
+DATASET_BYTES = bytes.fromhex(SEEDS["datasetHex"])
+RECIPES = ["int8", "fp16", "prune-50+int8", {"steps": [{"preset": "int8"}]}, {"steps": [{"method": "cast", "dtype": "fp16"}]}]
+REQUIREMENTS = ["maxSizeRatio=2", {"maxSizeRatio": 2}, [{"metric": "cosine", "min": 0.5}]]
+METADATA = ["filename bS5vbm54", "filename ZC5ucHo=,kind ZGF0YXNldA==", "filename bS5vbm54,set YQ=="]
+PATCH_TYPE = "application/offset+octet-stream"
+
+dice = random.Random(int(os.environ.get("TENSORPRESS_API_SEED", "1")))
+
+schemathesis.openapi.media_type(PATCH_TYPE, st.binary(max_size=64))
+
+
+@schemathesis.serializer(PATCH_TYPE)
+def offset_bytes(ctx, value):
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def kind_of(path: str) -> str | None:
+    for kind in ("models", "datasets", "jobs", "uploads"):
+        if path.startswith(f"/v1/{kind}/{{id}}"):
+            return kind
+    return None
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    method, path = case.operation.method.upper(), case.operation.path
+    kind = kind_of(path)
+    # Nothing that exists before the run is deleted, so that every read finds it to the end.
+    if kind and method in ("GET", "HEAD") and dice.random() < 0.6:
+        case.path_parameters["id"] = SEEDS[kind]
+        if path.endswith("/histogram"):
+            case.query["tensor"] = SEEDS["tensor"]
+        if path.endswith("/artifacts/{name}"):
+            case.path_parameters["name"] = SEEDS["artifact"]
+    if path == "/v1/uploads" and method == "POST":
+        case.headers["Upload-Metadata"] = dice.choice(METADATA)
+    if method == "PUT" and isinstance(case.body, bytes) and dice.random() < 0.7:
+        case.body = MODEL_BYTES
+    if not isinstance(case.body, dict):
+        return
+    # The main file comes first, and JSON Schema knows no order of members.
+    case.body = dict(sorted(case.body.items(), key=lambda entry: entry[0] != "model"))
+    # Whether the bytes are a model is left to chance; whether a recipe is one is not.
+    for field, content in (("model", MODEL_BYTES), ("dataset", DATASET_BYTES)):
+        if isinstance(case.body.get(field), bytes) and dice.random() < 0.7:
+            case.body[field] = content
+    multipart = case.media_type == "multipart/form-data"
+    if "recipe" in case.body:
+        recipe = dice.choice(RECIPES)
+        case.body["recipe"] = json.dumps(recipe) if multipart and not isinstance(recipe, str) else recipe
+    if "require" in case.body:
+        require = dice.choice(REQUIREMENTS)
+        case.body["require"] = json.dumps(require) if multipart and not isinstance(require, str) else require
+    if not multipart and "model" in case.body and dice.random() < 0.7:
+        case.body["model"] = SEEDS["models"]
+        if case.body.get("dataset") is not None:
+            case.body["dataset"] = SEEDS["datasets"]
