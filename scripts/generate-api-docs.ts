@@ -4,7 +4,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import { join } from 'node:path'
-import { environmentName, LIMITS, loadConfig, RETENTION } from '../src/config.ts'
+import { environmentName, LIMITS, loadConfig, RETENTION, WEBHOOKS } from '../src/config.ts'
 import { ERROR_CODES, type ErrorCode } from '../src/errors.ts'
 import { listRoutes } from '../src/http/app.ts'
 import type { HttpDeps } from '../src/http/deps.ts'
@@ -137,7 +137,10 @@ const files: Record<string, string> = {
   'docs/openapi.json': `${JSON.stringify(buildOpenApi(routes, VERSION), null, 2)}\n`,
   'docs/errors.md': errorsPage(),
   'docs/metrics.md': metricsPage(),
-  'docs/api.md': withParts('docs/api.md', { routes: routeTable(), limits: settingsTable('limit', LIMITS) }),
+  'docs/api.md': withParts('docs/api.md', {
+    routes: routeTable(),
+    limits: settingsTable('limit', { ...LIMITS, ...WEBHOOKS }),
+  }),
   'docs/operations.md': withParts('docs/operations.md', { retention: settingsTable('setting', RETENTION) }),
 }
 

@@ -234,6 +234,36 @@ export const RETENTION = {
   },
 } as const satisfies Record<string, LimitRow>
 
+/** Webhooks; named and set like limits. */
+export const WEBHOOKS = {
+  webhookAttempts: {
+    default: 12,
+    min: 1,
+    max: 100,
+    unit: 'count',
+    reason:
+      'Attempts to deliver a webhook before it is given up. The pause before the next one is random up to 5 s, 10 s, 20 s … one hour: 12 attempts span over two hours on average, as long as a receiver may take to be deployed again.',
+  },
+  webhookSeconds: {
+    default: 10,
+    min: 1,
+    max: 120,
+    unit: 'seconds',
+    reason:
+      'Time for one attempt, name resolution and the answer included. A receiver should note the event and answer.',
+  },
+  parallelWebhooks: {
+    default: 4,
+    min: 1,
+    max: 64,
+    unit: 'count',
+    reason:
+      'Attempts at once, two of them to one receiver at most, so that one that hangs does not hold up the others.',
+  },
+} as const satisfies Record<string, LimitRow>
+
+export type WebhookSettings = Record<keyof typeof WEBHOOKS, number>
+
 export type RetentionSettings = Record<keyof typeof RETENTION, number>
 
 export type LimitName = keyof typeof LIMITS
@@ -264,6 +294,9 @@ export interface Config {
   insecure: boolean
   limits: Limits
   retention: RetentionSettings
+  webhooks: WebhookSettings
+  /** Hosts, addresses and ranges that webhooks may go to beside public ones. */
+  webhookAllow: string[]
 }
 
 export interface ServeOptions {
@@ -283,6 +316,16 @@ function shapeOf<Name extends string>(rows: Record<Name, LimitRow>): Record<Name
   return Object.fromEntries(shape) as Record<Name, z.ZodDefault<z.ZodCoercedNumber>>
 }
 
+const commaList = z
+  .string()
+  .default('')
+  .transform((text) =>
+    text
+      .split(',')
+      .map((name) => name.trim().toLowerCase())
+      .filter((name) => name !== ''),
+  )
+
 const configSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
   port: z.coerce.number().int().min(0).max(65_535).default(8080),
@@ -290,15 +333,7 @@ const configSchema = z.strictObject({
   device: z.string().min(1).default('auto'),
   logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
   drainSeconds: z.coerce.number().min(0).max(3600).default(DRAIN_SECONDS),
-  allowedHosts: z
-    .string()
-    .default('')
-    .transform((text) =>
-      text
-        .split(',')
-        .map((name) => name.trim().toLowerCase())
-        .filter((name) => name !== ''),
-    ),
+  allowedHosts: commaList,
   apiKeysFile: z.string().min(1).optional(),
   insecure: z
     .union([z.boolean(), z.enum(['0', '1', 'false', 'true'])])
@@ -306,6 +341,8 @@ const configSchema = z.strictObject({
     .transform((value) => value === true || value === '1' || value === 'true'),
   limits: z.strictObject(shapeOf(LIMITS)),
   retention: z.strictObject(shapeOf(RETENTION)),
+  webhooks: z.strictObject(shapeOf(WEBHOOKS)),
+  webhookAllow: commaList,
 })
 
 /** uploadBytes -> TENSORPRESS_UPLOAD_BYTES */
@@ -329,6 +366,8 @@ export function loadConfig(environment: NodeJS.ProcessEnv, options: ServeOptions
     apiKeysFile: environment[environmentName('apiKeysFile')],
     insecure: given('insecure'),
     limits: Object.fromEntries(Object.keys(LIMITS).map((name) => [name, fromEnvironment(name)])),
+    webhookAllow: fromEnvironment('webhookAllow'),
+    webhooks: Object.fromEntries(Object.keys(WEBHOOKS).map((name) => [name, fromEnvironment(name)])),
     retention: Object.fromEntries(Object.keys(RETENTION).map((name) => [name, fromEnvironment(name)])),
   })
   if (result.success) return result.data as Config

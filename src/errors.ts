@@ -56,6 +56,11 @@ export const ERROR_CODES = {
     kind: 'access',
     summary: 'The API key is known and lacks the scope in `context.scope`, or the job belongs to another key.',
   },
+  webhook_target_forbidden: {
+    kind: 'invalid_request',
+    summary:
+      'The webhook goes to a private, local or reserved address, or over plain http, and the operator allows neither.',
+  },
   // it is not there, or not in a state that allows it
   not_found: { kind: 'not_found', summary: 'No such model, dataset, job, artifact, tensor or route.' },
   artifact_expired: {

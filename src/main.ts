@@ -5,6 +5,7 @@ import { openKeyRing, takeInlineKeys } from './access/key-ring.ts'
 import { exposureOf, loadConfig, refuseOpenBind, type ServeOptions } from './config.ts'
 import { createApp } from './http/app.ts'
 import { fitToOpenFiles, openFileLimit } from './http/capacity.ts'
+import { jobBody } from './http/jobs.ts'
 import { closeServer, listen } from './http/server.ts'
 import { UploadGate } from './http/upload-gate.ts'
 import { createService } from './jobs/create-service.ts'
@@ -15,9 +16,12 @@ import { createMetrics } from './telemetry/metrics.ts'
 import { serviceHooks } from './telemetry/service-hooks.ts'
 import { announce } from './telemetry/start-banner.ts'
 import { VERSION } from './version.ts'
+import { takeSecret } from './webhooks/signature.ts'
 
 /** A drain that hangs must not keep the process: what is left after this is cut off. */
 const EXIT_GRACE_MS = 2000
+/** As the reason of limit webhookAttempts says. */
+const WEBHOOK_PAUSES = { firstPauseMs: 5000, longestPauseMs: 3_600_000 }
 
 /** Resolves with the exit code once the server has drained after SIGTERM or SIGINT. Throws `usage`, store errors. */
 export async function serve(options: ServeOptions = {}): Promise<number> {
@@ -42,6 +46,7 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       'fewer connections and requests than asked for: the limit of open files is too low (ulimit -n, LimitNOFILE)',
     )
   }
+  const webhookSecret = takeSecret(process.env)
   const stop = stopSignal()
   const service = await createService({
     dataDir: config.dataDir,
@@ -62,6 +67,17 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
     retention: {
       policy: policyOf(config.retention),
       sweepEveryMs: config.retention.expirySweepSeconds * 1000,
+    },
+    webhooks: {
+      secret: webhookSecret,
+      allow: config.webhookAllow,
+      settings: {
+        attempts: config.webhooks.webhookAttempts,
+        timeoutMs: config.webhooks.webhookSeconds * 1000,
+        parallel: config.webhooks.parallelWebhooks,
+        ...WEBHOOK_PAUSES,
+      },
+      render: jobBody,
     },
     log,
     hooks: serviceHooks(metrics),

@@ -23,6 +23,7 @@ import {
   readIdempotencyKey,
   requireInput,
   toJobRequest,
+  webhookInput,
 } from './jobs.ts'
 import { FORMAT_ERRORS, missingPart, modelComesFirst, UPLOAD_ERRORS } from './models.ts'
 import { receiveMultipart } from './multipart.ts'
@@ -34,13 +35,14 @@ import { requestIdOf } from './request-context.ts'
 import { clientSignal, type HeaderDoc, parse, type Route, sendJson } from './route.ts'
 
 /** Text parts. `recipe` goes down as it is; the others may be JSON text. */
-const FIELDS = ['recipe', 'require', 'output', 'validate'] as const
+const FIELDS = ['recipe', 'require', 'output', 'validate', 'webhook'] as const
 
 const fieldsSchema = z.object({
   recipe: z.string().trim().min(1, 'must not be empty'),
   require: requireInput.optional(),
   output: outputInput.optional(),
   validate: z.boolean().optional(),
+  webhook: webhookInput.optional(),
 })
 
 const RESULT_HEADERS: Record<string, HeaderDoc> = {
@@ -97,6 +99,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
                 .enum(['true', 'false'])
                 .optional()
                 .meta({ description: '`false`: neither measure nor validate.' }),
+              webhook: z.string().optional().meta({ description: 'JSON, as in POST /v1/jobs.' }),
             }),
           },
         },
@@ -241,6 +244,7 @@ function readFields(texts: Record<string, string>): z.output<typeof fieldsSchema
       ...(require ? { require: /^[[{]/.test(require) ? readJson('require', require) : require } : {}),
       ...(texts['output'] === undefined ? {} : { output: readJson('output', texts['output']) }),
       ...(texts['validate'] === undefined ? {} : { validate: readJson('validate', texts['validate']) }),
+      ...(texts['webhook'] === undefined ? {} : { webhook: readJson('webhook', texts['webhook']) }),
     },
     'body',
   )

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { AppError } from '../errors.ts'
 import { isFinal } from '../jobs/job.ts'
 import type { JobRequest, JobView } from '../jobs/service.ts'
+import { SECRET_CHARACTERS } from '../webhooks/signature.ts'
 import { type Caller, callerOf, mayUse } from './access.ts'
 import {
   bytes,
@@ -45,6 +46,40 @@ export const requireInput = z.union([z.string().min(1), requirementInput, z.arra
   description: 'One requirement, several, or text such as `metric=top1,maxDrop=0.01`.',
 })
 
+export const webhookInput = z
+  .strictObject({
+    url: z
+      .string()
+      .min(1)
+      .max(2048)
+      .meta({ description: 'https, to a public address unless the operator allows others.' }),
+    secret: z
+      .string()
+      .min(SECRET_CHARACTERS.min)
+      .max(SECRET_CHARACTERS.max)
+      .optional()
+      .meta({ description: 'Signs the delivery; never shown again. Absent: the secret of the server.' }),
+  })
+  .meta({ description: 'Told when the job has ended, by a signed POST that is tried again until it is answered 2xx.' })
+
+const webhookSchema = component(
+  'Webhook',
+  'How the delivery of the webhook stands.',
+  z.object({
+    eventId: z.string().meta({ description: 'The receiver sees every attempt under this id.' }),
+    origin: z.string().meta({ description: 'Scheme, host and port; the rest of the URL is not shown.' }),
+    state: z.enum(['waiting', 'pending', 'delivered', 'dead']).meta({
+      description: 'waiting: the job has not ended; pending: due, or to be tried again; dead: given up.',
+    }),
+    attempts: z.int(),
+    lastStatus: z.int().nullable().meta({ description: 'Status of the last answer; null: none came.' }),
+    lastError: z.string().nullable(),
+    lastAttemptAt: time.nullable(),
+    nextAttemptAt: time.nullable(),
+    deliveredAt: time.nullable(),
+  }),
+)
+
 const jobRequest = component(
   'JobRequest',
   'What to compress and how.',
@@ -58,6 +93,7 @@ const jobRequest = component(
       .boolean()
       .optional()
       .meta({ description: 'false: the artifact is neither measured nor validated. Default: true.' }),
+    webhook: webhookInput.optional(),
   }),
   { model: EXAMPLE_SHA256, recipe: 'int8', require: { metric: 'top1', maxDrop: 0.01 } },
 )
@@ -87,6 +123,7 @@ export const jobSchema = component(
         reused: z.boolean().meta({ description: 'true: the artifact was in the store already.' }),
       })
       .nullable(),
+    webhook: webhookSchema.nullable().meta({ description: 'null: none was asked for.' }),
     artifactExpired: z.boolean().meta({ description: 'true: there was an artifact, and retention has removed it.' }),
     reportSha256: sha256.nullable(),
     error: errorObjectSchema.nullable(),
@@ -126,6 +163,7 @@ export const jobSchema = component(
     validate: true,
     artifact: null,
     artifactExpired: false,
+    webhook: null,
     reportSha256: null,
     error: null,
     createdAt: EXAMPLE_TIME,
@@ -176,6 +214,7 @@ export function jobBody(view: JobView): z.output<typeof jobSchema> {
     validate: view.validate,
     artifact,
     artifactExpired: view.artifactExpired,
+    webhook: view.webhook,
     reportSha256: view.reportSha256,
     createdAt: view.createdAt,
     startedAt: view.startedAt,
@@ -200,6 +239,7 @@ export function toJobRequest(body: z.output<typeof jobRequest>): JobRequest {
     ...(body.require === undefined ? {} : { require: body.require }),
     ...(output === undefined ? {} : { output }),
     ...(body.validate === undefined ? {} : { validate: body.validate }),
+    ...(body.webhook === undefined ? {} : { webhook: body.webhook }),
   }
 }
 
@@ -212,6 +252,7 @@ export const JOB_ERRORS = [
   'too_many_jobs',
   'disk_full',
   'store_quota_exceeded',
+  'webhook_target_forbidden',
   'store_failed',
   'shutting_down',
 ] as const
@@ -238,7 +279,7 @@ function refuseForeign({ id, submittedBy }: JobView, caller: Caller | null): voi
   if (caller !== null && submittedBy === caller.name) return
   throw new AppError(
     'forbidden',
-    `Job ${id} was not submitted by API key "${caller?.name}"; cancelling it needs a key with scope "admin".`,
+    `Job ${id} was not submitted by API key "${caller?.name}"; changing it needs a key with scope "admin".`,
     { scope: 'admin', key: caller?.name, job: id },
   )
 }
@@ -351,6 +392,26 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
         const id = pathParam(request, 'id')
         if (!mayUse(response, 'admin')) refuseForeign(await service.jobs.get(id), callerOf(response))
         sendJson(response, 200, jobBody(await service.jobs.cancel(id)))
+      },
+    },
+    {
+      method: 'post',
+      path: '/v1/jobs/{id}/webhook/redeliver',
+      operationId: 'redeliverWebhook',
+      scope: 'submit',
+      tag: 'Jobs',
+      summary: 'Deliver the webhook of an ended job again',
+      description:
+        'At once, under the same event id and with all its attempts before it; also after it was delivered or given up. That of a job of another API key only with scope `admin`.',
+      params: { id: jobId },
+      responses: {
+        202: { description: 'The delivery is due.', content: { 'application/json': { schema: jobSchema } } },
+      },
+      errors: ['not_found', 'conflict', 'store_failed'],
+      async handle(request, response) {
+        const id = pathParam(request, 'id')
+        if (!mayUse(response, 'admin')) refuseForeign(await service.jobs.get(id), callerOf(response))
+        sendJson(response, 202, jobBody(await service.jobs.redeliverWebhook(id)))
       },
     },
   ]

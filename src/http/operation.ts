@@ -164,6 +164,8 @@ function setHealthGauges({ metrics, config, keys }: HttpDeps, health: Health): v
   metrics.storeBytes.set({ kind: 'artifact' }, artifactBytes)
   metrics.storeBytes.set({ kind: 'document' }, documentBytes)
   metrics.storeQuotaBytes.set(store.quotaBytes ?? 0)
+  metrics.webhooks.set({ state: 'pending' }, health.webhooks.pending)
+  metrics.webhooks.set({ state: 'dead' }, health.webhooks.dead)
   metrics.draining.set(health.draining ? 1 : 0)
   metrics.insecure.set(exposureOf(config, keys.required) === 'insecure' ? 1 : 0)
   metrics.apiKeys.set(keys.count)

@@ -46,6 +46,7 @@ export const STATUS_OF = {
   too_many_jobs: 429,
   stage_timeout: 504,
   disk_full: 507,
+  webhook_target_forbidden: 422,
   store_quota_exceeded: 507,
   gpu_memory_exceeded: 413,
   device_unavailable: 503,

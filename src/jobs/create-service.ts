@@ -18,6 +18,7 @@ import { type AttemptResult, createJobAttempt } from './job-attempt.ts'
 import { createJobEvents } from './job-events.ts'
 import { createJobQueue } from './job-queue.ts'
 import { createJobService } from './job-service.ts'
+import { createJobWebhooks, type JobWebhooks, NO_WEBHOOKS } from './job-webhooks.ts'
 import { createDatasetService, createModelService, createPlanService } from './model-service.ts'
 import type { Health, Service, ServiceLimits, ServiceLog, ServiceOptions } from './service.ts'
 import { shareWhileRunning } from './share-while-running.ts'
@@ -54,6 +55,8 @@ export const DEFAULT_LIMITS: ServiceLimits = {
 }
 
 const DEFAULT_SWEEP_MS = 600_000
+/** What a delivery in work gets at the end; one that is cut is made by the next server. */
+const WEBHOOK_GRACE_MS = 2000
 
 /** How long the start waits for the device, so that the first lines can name it; a slower worker comes up later. */
 const FIRST_START_MS = 10_000
@@ -165,9 +168,10 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     },
     async changed(type, job) {
       const artifact = job.artifactKey === null ? null : await catalog.getArtifact(job.artifactKey)
-      const view = jobView(job, engine.progress(job.id), artifact)
+      const view = jobView(job, engine.progress(job.id), artifact, await catalog.getDelivery(job.id))
       events.publish(type, view)
       if (type === 'state') tellHooks(job, view)
+      if (isFinal(job.state)) webhooks.queue.wake()
     },
   })
 
@@ -190,6 +194,25 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     if (job.state !== 'running') runs.delete(job.id)
   }
 
+  const webhooks: JobWebhooks = createJobWebhooks(options.webhooks ?? NO_WEBHOOKS, {
+    data,
+    catalog,
+    log,
+    job: (id) => jobs.get(id),
+    onAttempt: (outcome) => hooks.webhookAttempted?.(outcome),
+  })
+  const jobs = createJobService({
+    catalog,
+    models,
+    datasets,
+    artifacts,
+    quota,
+    inspect,
+    engine,
+    webhooks,
+    events,
+    closing: closing.signal,
+  })
   const parts = { data, catalog, models, datasets, inspect, worker, limits, hooks, quota }
   const clock = createAgeClock(log)
   const uploads = createUploadService(parts, resumable, log, clock)
@@ -198,7 +221,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
   async function close(): Promise<void> {
     await Promise.all([engine.drain(limits.drainGraceMs), uploads.close()])
     closing.abort()
-    await Promise.all([worker.close(), inspect.close(), sweeps.stop()])
+    await Promise.all([worker.close(), inspect.close(), sweeps.stop(), webhooks.queue.close(WEBHOOK_GRACE_MS)])
     await store.close()
   }
 
@@ -207,6 +230,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     inspect.start().catch(() => {}) // its first request tries again and says what is wrong
     await engine.start()
     await uploads.start()
+    webhooks.queue.start()
   } catch (error) {
     await Promise.all([worker.close(), inspect.close()])
     throw error
@@ -218,17 +242,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     datasets: createDatasetService(parts),
     uploads,
     plans: createPlanService(parts),
-    jobs: createJobService({
-      catalog,
-      models,
-      datasets,
-      artifacts,
-      quota,
-      inspect,
-      engine,
-      events,
-      closing: closing.signal,
-    }),
+    jobs,
     // It writes and syncs a file, and anybody may ask.
     health: shareWhileRunning(async (): Promise<Health> => {
       const gpu = worker.status()
@@ -250,6 +264,7 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
           startSeconds: gpu.startSeconds,
         },
         store: stored,
+        webhooks: await catalog.countDeliveries().catch(() => ({ pending: 0, dead: 0 })),
         queue: {
           queued: counts.queued,
           running: counts.running,

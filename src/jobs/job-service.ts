@@ -13,6 +13,7 @@ import { artifactKey, digest } from './artifact-key.ts'
 import { isFinal, type JobPayload, jobView } from './job.ts'
 import type { JobEvents } from './job-events.ts'
 import type { JobEngine } from './job-queue.ts'
+import type { JobWebhooks } from './job-webhooks.ts'
 import { resolveRequest } from './model-service.ts'
 import type { JobRequest, JobService, JobView } from './service.ts'
 import type { InspectChild } from './worker-pool.ts'
@@ -25,6 +26,7 @@ export interface JobServiceParts {
   quota: StoreQuota
   inspect: InspectChild
   engine: JobEngine
+  webhooks: JobWebhooks
   events: JobEvents
   /** Ends every follower when the service closes. */
   closing: AbortSignal
@@ -34,7 +36,7 @@ export interface JobServiceParts {
 const MAX_KEY_CHARACTERS = 255
 
 export function createJobService(parts: JobServiceParts): JobService {
-  const { catalog, models, datasets, artifacts, quota, inspect, engine, events, closing } = parts
+  const { catalog, models, datasets, artifacts, quota, inspect, engine, webhooks, events, closing } = parts
 
   async function record(id: string): Promise<JobRecord> {
     const found = await catalog.getJob(id)
@@ -44,7 +46,7 @@ export function createJobService(parts: JobServiceParts): JobService {
 
   async function show(job: JobRecord): Promise<JobView> {
     const artifact = job.artifactKey === null ? null : await catalog.getArtifact(job.artifactKey)
-    return jobView(job, engine.progress(job.id), artifact)
+    return jobView(job, engine.progress(job.id), artifact, await catalog.getDelivery(job.id))
   }
 
   /** A job that cannot store its artifact is refused now rather than after the work. */
@@ -88,12 +90,14 @@ export function createJobService(parts: JobServiceParts): JobService {
         )
       }
       await requireRoom(model, payload)
+      const id = randomUUID()
       const added = {
-        id: randomUUID(),
+        id,
         modelId: model.id,
         datasetId,
         submittedBy: options.submittedBy ?? null,
         payload,
+        webhook: request.webhook === undefined ? null : await webhooks.accept(request.webhook, id),
         createdAt: new Date().toISOString(),
       }
       const { job, replayed } = await engine.enqueue(
@@ -118,6 +122,11 @@ export function createJobService(parts: JobServiceParts): JobService {
     },
     async *events(id, afterId, signal) {
       yield* events.follow(id, afterId, AbortSignal.any([closing, signal]), async () => show(await record(id)))
+    },
+    async redeliverWebhook(id) {
+      const job = await record(id)
+      await webhooks.redeliver(job.id)
+      return show(job)
     },
     async report(id) {
       const job = await record(id)
@@ -187,6 +196,7 @@ function needsValidation({ metric, maxLatencyRatio }: Requirement): boolean {
 }
 
 /** Of what the client sent, not of what it resolves to: the key promises "the same request". */
-function fingerprint({ modelId, datasetId, recipe, output, require, validate }: JobRequest): string {
-  return digest([modelId, datasetId ?? null, recipe, output ?? null, require ?? null, validate ?? true])
+function fingerprint({ modelId, datasetId, recipe, output, require, validate, webhook }: JobRequest): string {
+  const asked = [modelId, datasetId ?? null, recipe, output ?? null, require ?? null, validate ?? true]
+  return digest(webhook === undefined ? asked : [...asked, webhook.url, webhook.secret ?? null])
 }

@@ -2,10 +2,11 @@
 
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { ArtifactRecord, JobRecord } from '../store/catalog.ts'
+import type { DeliveryRecord } from '../store/webhook-catalog.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import type { Requirement } from '../validate/requirement.ts'
 import type { Progress, ResolvedRecipe } from './protocol.ts'
-import { FINAL_STATES, type JobState, type JobView } from './service.ts'
+import { FINAL_STATES, type JobState, type JobView, type WebhookView } from './service.ts'
 
 /** What was asked, resolved when the job was accepted: a later change of presets does not change a job that waits. */
 export interface JobPayload {
@@ -37,8 +38,14 @@ export function attemptsExhausted(error: AppError, attempts: number): AppError {
  * The job as the API shows it.
  * @param progress of a running job; null otherwise or before the first message.
  * @param artifact what `record.artifactKey` names; null when it names nothing.
+ * @param delivery of its webhook; null when it has none.
  */
-export function jobView(record: JobRecord, progress: Progress | null, artifact: ArtifactRecord | null): JobView {
+export function jobView(
+  record: JobRecord,
+  progress: Progress | null,
+  artifact: ArtifactRecord | null,
+  delivery: DeliveryRecord | null,
+): JobView {
   const payload = record.payload as JobPayload
   const running = record.state === 'running'
   return {
@@ -62,10 +69,18 @@ export function jobView(record: JobRecord, progress: Progress | null, artifact: 
       artifact === null
         ? null
         : { files: artifact.files, requirementMet: record.requirementMet, reused: record.artifactReused },
+    webhook: delivery === null ? null : webhookView(delivery),
     artifactExpired: record.artifactKey !== null && artifact === null,
     error: record.error,
     createdAt: record.createdAt,
     startedAt: record.startedAt,
     finishedAt: record.finishedAt,
   }
+}
+
+/** Neither the URL beyond its origin nor the secret. */
+function webhookView(delivery: DeliveryRecord): WebhookView {
+  const { eventId, origin, state, attempts, lastStatus, lastError, lastAttemptAt, nextAttemptAt, deliveredAt } =
+    delivery
+  return { eventId, origin, state, attempts, lastStatus, lastError, lastAttemptAt, nextAttemptAt, deliveredAt }
 }

@@ -8,6 +8,8 @@ import type { ErrorObject } from '../errors.ts'
 import type { ExpiredKind, ExpiryReason, RetentionPolicy } from '../store/retention.ts'
 import type { StoreUsage } from '../store/retention-catalog.ts'
 import type { OutputOptions } from '../tensor/model.ts'
+import type { AttemptOutcome, WebhookSettings } from '../webhooks/delivery-queue.ts'
+import type { Resolve } from '../webhooks/target-guard.ts'
 import type { HistogramResult, PlanDocument, Progress, ResolvedRecipe, TensorRow } from './protocol.ts'
 
 /** Structured logging as pino does it: fields first, then one constant message. */
@@ -196,6 +198,8 @@ export interface JobRequest extends PlanRequest {
   require?: unknown
   /** false: the artifact is neither measured nor validated. Default true. */
   validate?: boolean | undefined
+  /** Told when the job has ended. Without `secret` the server's own signs. */
+  webhook?: { url: string; secret?: string | undefined } | undefined
 }
 
 export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
@@ -221,12 +225,29 @@ export interface JobView {
   reportSha256: string | null
   /** Set when artifact files exist (also when the requirement was not met). */
   artifact: { files: StoredFile[]; requirementMet: boolean | null; reused: boolean } | null
+  /** null: none was asked for. */
+  webhook: WebhookView | null
   /** There was an artifact, and retention has removed it. */
   artifactExpired: boolean
   error: ErrorObject | null
   createdAt: string
   startedAt: string | null
   finishedAt: string | null
+}
+
+export interface WebhookView {
+  /** Under this id the receiver sees every attempt. */
+  eventId: string
+  /** Scheme, host and port; path and query may hold secrets. */
+  origin: string
+  /** waiting: the job has not ended; pending: due, or to be tried again; dead: given up. */
+  state: 'waiting' | 'pending' | 'delivered' | 'dead'
+  attempts: number
+  lastStatus: number | null
+  lastError: string | null
+  lastAttemptAt: string | null
+  nextAttemptAt: string | null
+  deliveredAt: string | null
 }
 
 /** `id` grows monotonically, also over restarts of the server. `job` is the whole view at that moment. */
@@ -259,6 +280,8 @@ export interface JobService {
   wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<JobView>
   /** Replays what it still has after `afterId` (at least the latest view), then follows until the job is final or `signal` aborts. */
   events(id: string, afterId: number | null, signal: AbortSignal): AsyncIterable<JobEvent>
+  /** Delivers the webhook of an ended job now, with all its attempts before it. Throws not_found, conflict (not ended). */
+  redeliverWebhook(id: string): Promise<JobView>
   /** The stored report JSON. Throws not_found, conflict (the job is not final). */
   report(id: string): Promise<{ path: string; sizeBytes: number; sha256: string }>
   /**
@@ -291,6 +314,7 @@ export interface Health {
     quotaBytes: number | null
   }
   /** oldestSeconds: since the acceptance of the job at the head of the queue; 0: none waits. */
+  webhooks: { pending: number; dead: number }
   queue: { queued: number; running: number; limit: number; oldestSeconds: number }
   /** Resident bytes of live children, by kind. */
   children: { kind: ChildKind; pid: number; rssBytes: number }[]
@@ -307,6 +331,7 @@ export interface ServiceHooks {
   /** A child ended that was not told to. */
   childDied?(kind: ChildKind, cause: 'crashed' | 'timeout' | 'memory' | 'device_lost'): void
   childRestarted?(kind: ChildKind): void
+  webhookAttempted?(outcome: AttemptOutcome): void
   /** Retention removed something. */
   expired?(kind: ExpiredKind, reason: ExpiryReason, sizeBytes: number): void
 }
@@ -320,6 +345,19 @@ export interface ServiceOptions {
   hooks?: ServiceHooks
   /** Absent: everything is kept. */
   retention?: { policy: RetentionPolicy; sweepEveryMs: number }
+  webhooks?: WebhookOptions
+}
+
+export interface WebhookOptions {
+  /** Signs deliveries whose job named no secret of its own; null: such jobs are refused. */
+  secret: string | null
+  /** Hosts, addresses and ranges beyond public ones. */
+  allow: string[]
+  settings: WebhookSettings
+  /** The job as its receivers are shown it: as the API shows it. */
+  render: (job: JobView) => object
+  /** Instead of DNS, for tests. */
+  resolve?: Resolve
 }
 
 export interface Service {

@@ -6,6 +6,7 @@ import type { ErrorObject } from '../errors.ts'
 import type { ModelSummary } from '../tensor/model.ts'
 import type { RetentionRows } from './retention-catalog.ts'
 import type { UploadCatalog } from './upload-catalog.ts'
+import type { NewWebhook, WebhookRows } from './webhook-catalog.ts'
 
 export interface FileRecord {
   name: string
@@ -101,6 +102,8 @@ export interface NewJob {
   submittedBy: string | null
   payload: unknown
   createdAt: string
+  /** Delivered when the job has ended. */
+  webhook?: NewWebhook | null
 }
 
 export interface EnqueueLimits {
@@ -119,7 +122,7 @@ export type EnqueueResult =
 
 export type DeleteResult = { kind: 'deleted' | 'missing' } | { kind: 'in_use'; jobId: string }
 
-export interface Catalog extends UploadCatalog, RetentionRows {
+export interface Catalog extends UploadCatalog, RetentionRows, WebhookRows {
   /** false: a row with this id was there already and stays as it is. */
   addModel(model: ModelRecord): Promise<boolean>
   getModel(id: string): Promise<ModelRecord | null>

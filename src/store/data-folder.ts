@@ -6,6 +6,7 @@
 //   datasets/<id>.npz             uploaded datasets
 //   blobs/<aa>/<sha256>           artifact files, compression results, validations, reports: named by their content
 //   uploads/<id>                  bytes of resumable uploads, which go on after a restart; files without a row are removed at start
+//   webhook-secrets.key           seals what clients entrust to the catalogue; made when first needed, back it up with it
 //   temporary/                    other uploads and job attempts; emptied when a server starts
 //   shader-cache/                 the GPU driver's compiled shaders; may be deleted at any time
 
@@ -26,6 +27,7 @@ export interface DataFolder {
   readonly blobs: string
   readonly uploads: string
   readonly temporary: string
+  readonly secretKeyPath: string
   readonly shaderCache: string
   /** Creates a private folder under temporary/; `label` names its purpose, such as `job-<id>-attempt-2`. */
   makeTemporary(label: string): Promise<string>
@@ -49,6 +51,7 @@ function partsOf(path: string) {
     blobs: join(root, 'blobs'),
     uploads: join(root, 'uploads'),
     temporary: join(root, 'temporary'),
+    secretKeyPath: join(root, 'webhook-secrets.key'),
     shaderCache: join(root, 'shader-cache'),
   }
 }

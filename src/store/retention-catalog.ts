@@ -54,10 +54,10 @@ export interface RetentionRows {
   /** Only if it was not used since `usedBefore` and no queued or running job uses it. With an artifact go its validations. */
   removeUnused(kind: StoredKind, id: string, usedBefore: string, now: string): Promise<RemovalResult>
 
-  /** Jobs that ended before `endedBefore` (null: none for that), oldest first. */
+  /** Jobs that ended before `endedBefore` and whose webhook is not due, oldest first. */
   listEndedJobs(page: { endedBefore: string; limit: number; offset: number }): Promise<EndedJob[]>
   countEndedJobs(): Promise<number>
-  /** Only if it is final; with its report and its idempotency keys. The artifact stays, for equal jobs. */
+  /** Only if it is final and its webhook is not due; with its report and idempotency keys. The artifact stays, for equal jobs. */
   removeJob(id: string, now: string): Promise<RemovalResult>
 
   /** The file of the blob is in the store. Unused until a row that names it is added. */

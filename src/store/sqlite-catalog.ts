@@ -20,6 +20,7 @@ import { migrate } from './sqlite-migrate.ts'
 import { artifactUser, createRetentionRows, jobUser, releaseBlobs, useBlobs } from './sqlite-retention.ts'
 import { createStatements, parse, type Row, textOrNull } from './sqlite-statements.ts'
 import { sqliteUploads } from './sqlite-uploads.ts'
+import { addWebhook, createWebhookRows, releaseWebhooks } from './sqlite-webhooks.ts'
 
 /**
  * Opens or creates the catalogue file, checks it and migrates it forward. Throws store_failed when it is damaged or was written
@@ -181,6 +182,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             added.createdAt,
           )
           markUsed(added.modelId, added.datasetId, added.createdAt)
+          if (added.webhook) addWebhook(statements, added.id, added.webhook)
           if (idempotency !== null) {
             const { key, fingerprint } = idempotency
             run(
@@ -252,6 +254,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             run('UPDATE artifacts SET last_used_at = ? WHERE key = ?', now, outcome.artifactKey)
           }
           if (outcome.reportSha256 !== null) useBlobs(statements, jobUser(id), [outcome.reportSha256])
+          releaseWebhooks(statements, now)
           return finished
         }),
       ),
@@ -265,6 +268,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             id,
           )
           run(`UPDATE jobs SET cancel_requested = 1 WHERE id = ? AND state = 'running'`, id)
+          releaseWebhooks(statements, now)
           return job(id)
         }),
       ),
@@ -277,6 +281,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             now,
             CANCELLED,
           )
+          releaseWebhooks(statements, now)
           return { cancelled, requeued: run(`UPDATE jobs SET state = 'queued' WHERE state = 'running'`) }
         }),
       ),
@@ -335,6 +340,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
         return new Set(rows.map((row) => String(row['sha256'])))
       }),
     ...createRetentionRows(statements),
+    ...createWebhookRows(statements),
     async close() {
       db.close()
     },

@@ -20,6 +20,9 @@ const LIVE = {
   artifact: `EXISTS (SELECT 1 FROM jobs WHERE work_key = artifacts.key AND state IN ('queued', 'running'))`,
 } as const satisfies Record<StoredKind, string>
 
+/** Whether the webhook of an ended job is still to be delivered. */
+const UNDELIVERED = `EXISTS (SELECT 1 FROM webhook_deliveries WHERE job_id = jobs.id AND state = 'pending')`
+
 export const artifactUser = (key: string) => `artifact ${key}`
 export const jobUser = (id: string) => `job ${id}`
 
@@ -132,7 +135,7 @@ export function createRetentionRows(statements: Statements): RetentionRows {
     listEndedJobs: ({ endedBefore, limit, offset }) =>
       call('looking for old jobs', () => {
         const sql = `SELECT id, finished_at, coalesce((SELECT size_bytes FROM blobs WHERE sha256 = report_sha256), 0) AS bytes
-                     FROM jobs WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ? OFFSET ?`
+                     FROM jobs WHERE finished_at IS NOT NULL AND finished_at < ? AND NOT ${UNDELIVERED} ORDER BY finished_at LIMIT ? OFFSET ?`
         return all(sql, endedBefore, limit, offset).map((row) => ({
           id: String(row['id']),
           finishedAt: String(row['finished_at']),
@@ -140,11 +143,15 @@ export function createRetentionRows(statements: Statements): RetentionRows {
         }))
       }),
     countEndedJobs: () =>
-      call('counting jobs', () => sum('SELECT count(*) AS n FROM jobs WHERE finished_at IS NOT NULL')),
+      call('counting jobs', () =>
+        sum(`SELECT count(*) AS n FROM jobs WHERE finished_at IS NOT NULL AND NOT ${UNDELIVERED}`),
+      ),
     removeJob: (id, now) =>
       call('removing an old job', () =>
         transaction(() => {
-          if (run('DELETE FROM jobs WHERE id = ? AND finished_at IS NOT NULL', id) === 0) return { kind: 'kept' }
+          const sql = `DELETE FROM jobs WHERE id = ? AND finished_at IS NOT NULL AND NOT ${UNDELIVERED}`
+          if (run(sql, id) === 0) return { kind: 'kept' }
+          run('DELETE FROM webhook_deliveries WHERE job_id = ?', id)
           run('DELETE FROM idempotency_keys WHERE job_id = ?', id)
           return removed(releaseBlobs(statements, jobUser(id), now), 0, now)
         }),

@@ -151,4 +151,23 @@ export const MIGRATIONS: readonly string[] = [
   INSERT OR IGNORE INTO blob_uses SELECT result_sha256, 'artifact ' || artifact_key FROM validations;
   INSERT OR IGNORE INTO blob_uses SELECT report_sha256, 'job ' || id FROM jobs WHERE report_sha256 IS NOT NULL;
   `,
+  // 5: webhooks, one per job at most; secret is sealed (secret-box.ts)
+  `
+  CREATE TABLE webhook_deliveries (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL UNIQUE,
+    event_id TEXT NOT NULL,
+    url TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    secret TEXT,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'pending', 'delivered', 'dead')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_status INTEGER,
+    last_error TEXT,
+    last_attempt_at TEXT,
+    next_attempt_at TEXT,
+    delivered_at TEXT
+  ) STRICT;
+  CREATE INDEX webhook_deliveries_due ON webhook_deliveries (state, next_attempt_at);
+  `,
 ]

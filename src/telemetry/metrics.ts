@@ -25,6 +25,7 @@ const CHILDREN = ['gpu', 'inference', 'inspect']
 const EXPIRIES = ['model', 'dataset', 'artifact', 'job', 'blob'].flatMap((kind) =>
   ['age', 'quota', 'count', 'orphan'].map((reason) => ({ kind, reason })),
 )
+const WEBHOOK_OUTCOMES = ['delivered', 'refused', 'unreachable', 'timeout', 'forbidden', 'failed']
 const DEATH_CAUSES = ['crashed', 'timeout', 'memory', 'device_lost']
 
 export const METRICS = {
@@ -158,6 +159,17 @@ export const METRICS = {
     labels: ['kind', 'reason'],
     starts: EXPIRIES,
     help: 'Bytes that retention removed.',
+  },
+  webhook_attempts_total: {
+    type: 'counter',
+    labels: ['outcome'],
+    starts: WEBHOOK_OUTCOMES.map((outcome) => ({ outcome })),
+    help: 'Attempts to deliver a webhook. outcome: delivered, refused (an answer other than 2xx), unreachable, timeout, forbidden (target not allowed), failed.',
+  },
+  webhooks: {
+    type: 'gauge',
+    labels: ['state'],
+    help: 'Webhooks of ended jobs that are not delivered. state: pending (due, or to be tried again), dead (given up).',
   },
   draining: { type: 'gauge', labels: [], help: '1 from the stop signal on: no new jobs are taken.' },
   insecure: {

@@ -41,6 +41,9 @@ export function serviceHooks(metrics: Metrics): ServiceHooks {
     childRestarted(kind) {
       if (kind === 'gpu') metrics.workerRestartsTotal.inc()
     },
+    webhookAttempted(outcome) {
+      metrics.webhookAttemptsTotal.inc({ outcome })
+    },
     expired(kind, reason, sizeBytes) {
       metrics.expiredTotal.inc({ kind, reason })
       metrics.expiredBytesTotal.inc({ kind, reason }, sizeBytes)

@@ -15,7 +15,7 @@ import {
 test('defaults bind to loopback and carry every limit', () => {
   const config = loadConfig({})
   assert.deepEqual(
-    { ...config, limits: null, retention: null },
+    { ...config, limits: null, retention: null, webhooks: null },
     {
       host: '127.0.0.1',
       port: 8080,
@@ -28,6 +28,8 @@ test('defaults bind to loopback and carry every limit', () => {
       insecure: false,
       limits: null,
       retention: null,
+      webhooks: null,
+      webhookAllow: [],
     },
   )
   for (const [name, { default: value }] of Object.entries(LIMITS)) {

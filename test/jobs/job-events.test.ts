@@ -24,6 +24,7 @@ function view(state: JobState, doneBytes = 0): JobView {
     reportSha256: null,
     artifact: null,
     artifactExpired: false,
+    webhook: null,
     error: null,
     createdAt: '2026-01-01T00:00:00.000Z',
     startedAt: null,

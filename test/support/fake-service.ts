@@ -312,6 +312,20 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
           reportSha256: null,
           artifact: null,
           artifactExpired: false,
+          webhook:
+            request.webhook === undefined
+              ? null
+              : {
+                  eventId: 'event-1',
+                  origin: new URL(request.webhook.url).origin,
+                  state: 'waiting',
+                  attempts: 0,
+                  lastStatus: null,
+                  lastError: null,
+                  lastAttemptAt: null,
+                  nextAttemptAt: null,
+                  deliveredAt: null,
+                },
           error: null,
           createdAt: now(),
           startedAt: null,
@@ -357,6 +371,13 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
           await changed(signal)
         }
       },
+      async redeliverWebhook(id) {
+        const { view } = find(jobs, id, 'job')
+        if (view.webhook === null) throw new AppError('not_found', `Job ${id} has no webhook.`)
+        if (!isFinal(view.state)) throw new AppError('conflict', `Job ${id} is ${view.state}.`)
+        move(id, { webhook: { ...view.webhook, state: 'pending', nextAttemptAt: now() } })
+        return find(jobs, id, 'job').view
+      },
       async report(id) {
         const { view, reportPath } = find(jobs, id, 'job')
         if (view.reportSha256 === null) throw new AppError('conflict', `Job ${id} has no report yet.`)
@@ -385,6 +406,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
           usage: { modelBytes: 4000, datasetBytes: 300, uploadBytes: 0, artifactBytes: 20, documentBytes: 1 },
           quotaBytes: 1e10,
         },
+        webhooks: { pending: 3, dead: 1 },
         queue: { queued: 0, running: 0, limit: 256, oldestSeconds: 0 },
         children: [{ kind: 'gpu', pid: 1, rssBytes: 1e8 }],
         ...fake.healthChanges,

@@ -23,6 +23,7 @@ const job = (change: Partial<JobView> = {}): JobView => ({
   reportSha256: null,
   artifact: null,
   artifactExpired: false,
+  webhook: null,
   error: null,
   createdAt: '2026-11-22T12:00:00.000Z',
   startedAt: null,

@@ -132,6 +132,13 @@ export interface Operations {
     body: undefined
     result: Job
   }
+  /** Deliver the webhook of an ended job again */
+  redeliverWebhook: {
+    path: { id: string }
+    query: undefined
+    body: undefined
+    result: Job
+  }
   /** Report of a job */
   getReport: {
     path: { id: string }
@@ -235,6 +242,7 @@ export const OPERATIONS = {
   listJobs: { method: 'GET', path: '/v1/jobs' },
   getJob: { method: 'GET', path: '/v1/jobs/{id}' },
   cancelJob: { method: 'DELETE', path: '/v1/jobs/{id}' },
+  redeliverWebhook: { method: 'POST', path: '/v1/jobs/{id}/webhook/redeliver' },
   getReport: { method: 'GET', path: '/v1/jobs/{id}/report' },
   listArtifacts: { method: 'GET', path: '/v1/jobs/{id}/artifacts' },
   health: { method: 'GET', path: '/healthz' },

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "idempotency_key_reused"
   | "unauthorized"
   | "forbidden"
+  | "webhook_target_forbidden"
   | "not_found"
   | "artifact_expired"
   | "conflict"
@@ -150,6 +151,8 @@ export type Job = {
     /** true: the artifact was in the store already. */
     reused: boolean
   } | null
+  /** null: none was asked for. */
+  webhook: Webhook | null
   /** true: there was an artifact, and retention has removed it. */
   artifactExpired: boolean
   reportSha256: string | null
@@ -185,6 +188,13 @@ export type JobRequest = {
   output?: OutputOptions | undefined
   /** false: the artifact is neither measured nor validated. Default: true. */
   validate?: boolean | undefined
+  /** Told when the job has ended, by a signed POST that is tried again until it is answered 2xx. */
+  webhook?: {
+    /** https, to a public address unless the operator allows others. */
+    url: string
+    /** Signs the delivery; never shown again. Absent: the secret of the server. */
+    secret?: string | undefined
+  } | undefined
 }
 
 export type Model = {
@@ -495,4 +505,20 @@ export type Upload = {
 export type UploadSet = {
   /** Ids of uploads with the same `set`, the main file first. */
   uploads: string[]
+}
+
+export type Webhook = {
+  /** The receiver sees every attempt under this id. */
+  eventId: string
+  /** Scheme, host and port; the rest of the URL is not shown. */
+  origin: string
+  /** waiting: the job has not ended; pending: due, or to be tried again; dead: given up. */
+  state: "waiting" | "pending" | "delivered" | "dead"
+  attempts: number
+  /** Status of the last answer; null: none came. */
+  lastStatus: number | null
+  lastError: string | null
+  lastAttemptAt: string | null
+  nextAttemptAt: string | null
+  deliveredAt: string | null
 }
