@@ -30,6 +30,8 @@ export interface FakeService extends Service {
   move(id: string, change: Partial<JobView>, type?: JobEvent['type']): void
   /** Ends a job with artifact files and a report, both written to disk. */
   succeed(id: string, files: Record<string, string>, report?: unknown): void
+  /** What retention does to the artifact of an ended job. */
+  expireArtifact(id: string): void
   fail(id: string, error: ErrorObject, report?: unknown): void
   /** Temporary files of uploads that were neither committed nor discarded. */
   leftovers(): string[]
@@ -164,6 +166,10 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
           reused: false,
         },
       })
+    },
+    expireArtifact(id) {
+      find(jobs, id, 'job').files = []
+      move(id, { artifact: null, artifactExpired: true })
     },
     fail(id, error, report) {
       move(id, {
@@ -389,6 +395,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
         if (view.artifact?.requirementMet === false && !options?.evenIfUnmet) {
           throw new AppError('requirement_not_met', 'The artifact does not meet its requirement.')
         }
+        if (view.artifactExpired) throw new AppError('artifact_expired', `The artifact of job ${id} has expired.`)
         if (files.length === 0) throw new AppError('conflict', `Job ${id} has no artifact.`)
         return files
       },

@@ -4,11 +4,11 @@
 import { Readable } from 'node:stream'
 import { createService } from '../../src/jobs/create-service.ts'
 import type { ServiceLimits } from '../../src/jobs/service.ts'
-import { FAKE_WORKER, fakeRecipe, NOTHING_CHANGED, tinyModel } from './start-service.ts'
+import { FAKE_WORKER, fakeRecipe, LOCAL_WEBHOOKS, NOTHING_CHANGED, tinyModel } from './start-service.ts'
 
 export type Command =
   | { id: number; op: 'upload'; seed: number }
-  | { id: number; op: 'job'; modelId: string; recipe: string; key: string }
+  | { id: number; op: 'job'; modelId: string; recipe: string; key: string; webhook?: string }
   | { id: number; op: 'cancel'; jobId: string }
   | { id: number; op: 'wait'; jobId: string }
   | { id: number; op: 'children' }
@@ -22,6 +22,7 @@ const service = await createService(
       maxQueuedJobs: 10_000,
       ...(JSON.parse(process.argv[3] ?? '{}') as Partial<ServiceLimits>),
     },
+    webhooks: LOCAL_WEBHOOKS,
   },
   { workerEntry: FAKE_WORKER, validate: async () => NOTHING_CHANGED },
 )
@@ -39,8 +40,13 @@ async function answer(command: Command): Promise<unknown> {
       return (await upload.commit()).view.id
     }
     case 'job': {
-      const { modelId, recipe, key } = command
-      return (await service.jobs.create({ modelId, recipe: fakeRecipe(recipe) }, { idempotencyKey: key })).job.id
+      const { modelId, recipe, key, webhook } = command
+      const request = {
+        modelId,
+        recipe: fakeRecipe(recipe),
+        ...(webhook === undefined ? {} : { webhook: { url: webhook } }),
+      }
+      return (await service.jobs.create(request, { idempotencyKey: key })).job.id
     }
     case 'cancel':
       return (await service.jobs.cancel(command.jobId)).state

@@ -4,6 +4,7 @@
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
+import { jobBody } from '../../src/http/jobs.ts'
 import { createService, type ServiceInternals } from '../../src/jobs/create-service.ts'
 import type {
   JobView,
@@ -25,6 +26,7 @@ export interface StartOptions {
   hooks?: ServiceHooks
   internals?: ServiceInternals
   retention?: ServiceOptions['retention']
+  webhooks?: ServiceOptions['webhooks']
 }
 
 /** Every figure says that nothing changed. */
@@ -61,6 +63,7 @@ export async function startService(test: TestContext, options: StartOptions): Pr
       limits: { minFreeBytes: 0, drainGraceMs: 0, ...options.limits },
       ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
       ...(options.retention === undefined ? {} : { retention: options.retention }),
+      ...(options.webhooks === undefined ? {} : { webhooks: options.webhooks }),
     },
     { workerEntry: FAKE_WORKER, validate: async () => NOTHING_CHANGED, ...options.internals },
   )
@@ -87,6 +90,14 @@ export async function uploadModel(
 /** A recipe that only the fake worker reads: `name` says what it does. */
 export function fakeRecipe(name: string): object {
   return { name, steps: [{ preset: 'int8' }] }
+}
+
+/** To receivers on this machine, with short pauses. */
+export const LOCAL_WEBHOOKS: NonNullable<ServiceOptions['webhooks']> = {
+  secret: 'whsec-of-the-server-0',
+  allow: ['127.0.0.1'],
+  settings: { attempts: 50, timeoutMs: 2000, parallel: 4, firstPauseMs: 20, longestPauseMs: 50 },
+  render: jobBody,
 }
 
 /** Waits for the end; fails the test after ten seconds. */
