@@ -43,6 +43,7 @@ const NEEDS: Record<string, Scope | 'open'> = {
   'post /v1/upload-sets': 'submit',
   'post /v1/plans': 'read',
   'post /v1/jobs': 'submit',
+  'post /v1/jobs/{id}/webhook/redeliver': 'submit',
   'get /v1/jobs': 'read',
   'get /v1/jobs/{id}': 'read',
   'delete /v1/jobs/{id}': 'submit',

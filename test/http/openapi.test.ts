@@ -79,7 +79,9 @@ test('every operation has its parameters, a described success and its errors', a
         assert.ok(response.content?.['application/problem+json']?.schema, `${where} ${status}`)
       }
     }
-    if (method === 'post' || method === 'put') assert.ok(operation.requestBody, where)
+    // Redelivery acts on a job that exists; there is nothing to send with it.
+    const bare = operation.operationId === 'redeliverWebhook'
+    if (method === 'post' || method === 'put') assert.equal(operation.requestBody === undefined, bare, where)
   }
 })
 
