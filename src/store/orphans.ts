@@ -25,7 +25,9 @@ export async function findOrphans(data: DataFolder, catalog: Catalog, blobs: Blo
   }
   await inStore('looking for orphans', async () => {
     await addFrom('temporary', data.temporary, new Set())
-    await addFrom('upload', data.uploads, new Set((await catalog.listUploads(null)).map(({ id }) => id)))
+    // Of a finished or refused upload the row stays for a while; its bytes go at once, unless a crash comes in between.
+    const open = (await catalog.listUploads(null)).filter(({ state }) => state === 'receiving' || state === 'stored')
+    await addFrom('upload', data.uploads, new Set(open.map(({ id }) => id)))
     await addFrom('model', data.models, await catalog.modelIds())
     await addFrom('dataset', data.datasets, new Set([...(await catalog.datasetIds())].map((id) => `${id}.npz`)))
     const used = await catalog.referencedBlobs()

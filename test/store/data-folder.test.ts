@@ -5,10 +5,11 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import { openDataFolder } from '../../src/store/data-folder.ts'
-import { startService, uploadModel } from '../support/start-service.ts'
+import { startService, tinyModel, uploadModel } from '../support/start-service.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const HOLDER = `
@@ -76,6 +77,31 @@ test('free space is compared with need and floor', async (t) => {
     )
     return true
   })
+})
+
+test('the bytes of an upload that became a model are removed at start where a crash left them', async (t) => {
+  const dataDir = tempFolder(t)
+  const service = await startService(t, { dataDir })
+  const bytes = Buffer.from(tinyModel())
+  const upload = await service.uploads.create({
+    id: 'u-1',
+    kind: 'model',
+    fileName: 'm.safetensors',
+    set: null,
+    sizeBytes: bytes.byteLength,
+    expectedSha256: null,
+    metadata: {},
+    submittedBy: null,
+  })
+  await service.uploads.append(upload.id, 0, Readable.from([bytes]))
+  assert.equal((await service.uploads.finish(upload.id)).state, 'finished')
+  await service.close()
+  const left = join(dataDir, 'uploads', upload.id)
+  assert.equal(existsSync(left), false)
+  writeFileSync(left, bytes)
+  const next = await startService(t, { dataDir })
+  assert.equal(existsSync(left), false)
+  assert.equal((await next.uploads.get(upload.id)).state, 'finished')
 })
 
 test('folders, datasets and blobs without a row are removed at start; those with one stay', async (t) => {
