@@ -146,7 +146,7 @@ function summary(kills: Record<Kill, number>, ledger: CrashLedger): string {
 function figures(
   kills: Record<Kill, number>,
   ledger: CrashLedger,
-  folder: { files: number; loaded: number },
+  folder: { findings: string[]; files: number; loaded: number },
 ): Figure[] {
   const count = (name: string, value: number, goal: Figure['goal'] = null): Figure => ({
     name,
@@ -173,6 +173,6 @@ function figures(
     count('artifacts downloaded, sha256 as the ETag and the report say', ledger.downloads, { atLeast: 1 }),
     count('files of the data folder hashed at the end', folder.files),
     count('artifacts opened as models at the end', folder.loaded, { atLeast: 1 }),
-    count('lost, damaged, orphaned or left behind', ledger.findings.length, { atMost: 0 }),
+    count('lost, damaged, orphaned or left behind', ledger.findings.length + folder.findings.length, { atMost: 0 }),
   ]
 }
