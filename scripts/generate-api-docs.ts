@@ -4,7 +4,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { STATUS_CODES } from 'node:http'
 import { join } from 'node:path'
-import { environmentName, LIMITS, loadConfig, RETENTION, WEBHOOKS } from '../src/config.ts'
+import { environmentName, LIMITS, loadConfig, RETENTION, SETTINGS, WEBHOOKS } from '../src/config.ts'
 import { ERROR_CODES, type ErrorCode } from '../src/errors.ts'
 import { listRoutes } from '../src/http/app.ts'
 import type { HttpDeps } from '../src/http/deps.ts'
@@ -120,6 +120,15 @@ function settingsTable(
   return [`| ${title} | default | variable | why |`, '|---|---|---|---|', ...rows].join('\n')
 }
 
+/** The settings that are texts; those that are numbers have tables of their own. */
+function textSettingsTable(): string {
+  const rows = Object.entries(SETTINGS).map(
+    ([name, row]) =>
+      `| \`${environmentName(name)}\` | ${row.default === '' ? 'not set' : `\`${row.default}\``} | ${cell(row.reason)} |`,
+  )
+  return ['| variable | default | what and why |', '|---|---|---|', ...rows].join('\n')
+}
+
 /** Replaces what stands between two comments of a hand-written page. */
 function withParts(file: string, parts: Record<string, string>): string {
   let text = readFileSync(join(root, file), 'utf8')
@@ -141,7 +150,11 @@ const files: Record<string, string> = {
     routes: routeTable(),
     limits: settingsTable('limit', { ...LIMITS, ...WEBHOOKS }),
   }),
-  'docs/operations.md': withParts('docs/operations.md', { retention: settingsTable('setting', RETENTION) }),
+  'docs/operations.md': withParts('docs/operations.md', {
+    settings: textSettingsTable(),
+    retention: settingsTable('setting', RETENTION),
+    webhooks: settingsTable('setting', WEBHOOKS),
+  }),
 }
 
 for (const [file, text] of Object.entries(files)) {

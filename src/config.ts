@@ -278,6 +278,59 @@ export const SSE_HEARTBEAT_SECONDS = 15
 /** Seconds that a running job gets at SIGTERM before it is put back into the queue: within Kubernetes' default of 30. */
 export const DRAIN_SECONDS = 20
 
+/** Where it listens and stores, and who may come in: texts, each with its default and its reason. '': not set. */
+export const SETTINGS = {
+  host: {
+    default: '127.0.0.1',
+    reason:
+      'Address to listen on (--host). This machine only, since without API keys whoever reaches it may do everything.',
+  },
+  port: { default: '8080', reason: 'Port to listen on (--port); 0: any free one.' },
+  dataDir: {
+    default: './data',
+    reason: 'Data folder (--data-dir): catalogue, models, artifacts. One server at a time has it.',
+  },
+  device: {
+    default: 'auto',
+    reason:
+      'Where kernels run (--device): auto, reference, or a part of an adapter name. A name that is not there stops the start.',
+  },
+  logLevel: { default: 'info', reason: 'fatal, error, warn, info, debug or silent. JSON lines on standard output.' },
+  drainSeconds: {
+    default: String(DRAIN_SECONDS),
+    reason:
+      "What a running job gets at SIGTERM before it goes back into the queue: within Kubernetes' default of 30 s.",
+  },
+  allowedHosts: {
+    default: '',
+    reason:
+      'Host names, separated by commas, that a proxy in front forwards; others are refused, against DNS rebinding.',
+  },
+  apiKeysFile: {
+    default: '',
+    reason:
+      'File of API keys, NAME:SCOPES:SECRET a line, read again every 5 s (docs/security.md). Without keys only loopback is served.',
+  },
+  apiKeys: {
+    default: '',
+    reason: 'The keys themselves, where there is no file for them. Taken out of the environment of children.',
+  },
+  insecure: {
+    default: '0',
+    reason:
+      '1 (--insecure): listen beyond loopback without keys. Anybody who reaches it can use and delete everything.',
+  },
+  webhookAllow: {
+    default: '',
+    reason:
+      'Hosts, addresses and ranges, separated by commas, that webhooks may go to beside public addresses over HTTPS.',
+  },
+  webhookSecret: {
+    default: '',
+    reason: 'Signs webhooks whose job brings no secret of its own. Taken out of the environment of children.',
+  },
+} as const satisfies Record<string, { default: string; reason: string }>
+
 export interface Config {
   host: string
   port: number
@@ -327,11 +380,11 @@ const commaList = z
   )
 
 const configSchema = z.strictObject({
-  host: z.string().min(1).default('127.0.0.1'),
-  port: z.coerce.number().int().min(0).max(65_535).default(8080),
-  dataDir: z.string().min(1).default('./data'),
-  device: z.string().min(1).default('auto'),
-  logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default('info'),
+  host: z.string().min(1).default(SETTINGS.host.default),
+  port: z.coerce.number().int().min(0).max(65_535).default(Number(SETTINGS.port.default)),
+  dataDir: z.string().min(1).default(SETTINGS.dataDir.default),
+  device: z.string().min(1).default(SETTINGS.device.default),
+  logLevel: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'silent']).default(SETTINGS.logLevel.default),
   drainSeconds: z.coerce.number().min(0).max(3600).default(DRAIN_SECONDS),
   allowedHosts: commaList,
   apiKeysFile: z.string().min(1).optional(),
