@@ -39,7 +39,8 @@ export async function remotely<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (error instanceof TensorpressError) {
       const { code, detail, context } = error
-      throw AppError.fromObject({ code, detail, context })
+      const hint = code === 'unauthorized' ? ' Here: in TENSORPRESS_API_KEY, or in a file by --api-key-file.' : ''
+      throw AppError.fromObject({ code, detail: `${detail}${hint}`, context })
     }
     if (error instanceof ConnectionError) throw new AppError('server_unreachable', error.message, {}, error)
     throw error

@@ -7,14 +7,18 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseApiKeys } from '../../src/access/api-key.ts'
+import { fixedRing } from '../../src/access/key-ring.ts'
 import type { Report } from '../../src/validate/report.ts'
 import { externalTensor, floatTensor, node, onnxBytes, onnxModel, value, weightValues } from '../support/build-onnx.ts'
 import { buildSafetensors } from '../support/build-safetensors.ts'
 import { cuttingProxy } from '../support/cutting-proxy.ts'
+import { listening } from '../support/http-app.ts'
 import { type CliResult, runCli, startCli } from '../support/run-cli.ts'
 import { seededBytes, seededRandom } from '../support/seeded-random.ts'
 import { startServer } from '../support/server-process.ts'
 import { tempFolder } from '../support/temp-folder.ts'
+import { uploadApp } from '../support/upload-app.ts'
 import { f4, writeNpz } from '../support/write-npz.ts'
 
 const K = 64
@@ -166,6 +170,24 @@ test('what makes no sense on a server is refused by name; what is bad is told wi
   const gone = await runCli(folder, 'doctor', '--server', server.url)
   assert.equal(gone.status, 1)
   assert.match(gone.stderr, /cannot be reached.*\[server_unreachable\]/)
+})
+
+test('the API key comes from a file or from the environment, and is asked for when it is missing', async (t) => {
+  const secret = 'k'.repeat(43)
+  const { app } = await uploadApp(t, { keys: fixedRing(parseApiKeys(`ci:read,submit:${secret}`, 'test')) })
+  const server = `http://127.0.0.1:${await listening(t, app)}`
+  const folder = tempFolder(t)
+  writeFileSync(join(folder, 'm.onnx'), linearModel())
+  writeFileSync(join(folder, 'key'), `${secret}\n`)
+  writeFileSync(join(folder, 'two'), 'one\ntwo\n')
+  const args = ['inspect', 'm.onnx', '--server', server]
+  const without = await runCli(folder, ...args)
+  assert.equal(without.status, 2)
+  assert.match(without.stderr, /TENSORPRESS_API_KEY, or in a file by --api-key-file\. \[unauthorized\]/)
+  assert.equal((await runCli(folder, ...args, '--api-key-file', 'two')).status, 2)
+  const right = await runCli(folder, ...args, '--api-key-file', 'key')
+  assert.equal(right.status, 0, right.stderr)
+  assert.doesNotMatch(right.stdout + right.stderr, new RegExp(secret))
 })
 
 test('a server that is killed twice while a model is sent, and started again, has the whole model in the end', async (t) => {
