@@ -14,7 +14,7 @@ import { syncFolder } from './durable-files.ts'
 import { inStore, isMissing, storeError } from './file-errors.ts'
 import { receiveBytes } from './receive-bytes.ts'
 import type { StoreQuota } from './store-quota.ts'
-import { checkFileName, clientGone, type UploadLimits } from './upload.ts'
+import { checkFileName, clientGone, namesClash, type UploadLimits } from './upload.ts'
 import type { UploadKind, UploadRecord } from './upload-catalog.ts'
 
 export interface ResumableLimits extends Omit<UploadLimits, 'sizeLimit'> {
@@ -202,9 +202,14 @@ export function createResumableUploads(
     },
 
     async removeExpired(busy, nowMs) {
-      const expired = (await catalog.expiredUploads(new Date(nowMs).toISOString())).filter(({ id }) => !busy(id))
-      for (const { id } of expired) await remove(id)
-      return expired.length
+      let removed = 0
+      for (const { id } of await catalog.expiredUploads(new Date(nowMs).toISOString())) {
+        // Asked again for each: while those before it were removed, a client may have come back.
+        if (busy(id)) continue
+        await remove(id)
+        removed++
+      }
+      return removed
     },
 
     async sweep() {
@@ -260,5 +265,7 @@ function refusal(
         `Set "${setName}" has ${JSON.stringify(fileName)} already, as upload ${result.uploadId}. Go on with that one, or delete it.`,
         { upload: result.uploadId },
       )
+    case 'names_clash':
+      return namesClash(fileName, result.fileName)
   }
 }

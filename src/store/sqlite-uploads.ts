@@ -1,6 +1,7 @@
 // Resumable uploads in the SQLite catalogue. Entry: sqliteUploads, whose calls become part of the Catalog.
 
 import { type Row, type Statements, textOrNull } from './sqlite-statements.ts'
+import { clashingName } from './upload.ts'
 import type { UploadCatalog, UploadChange, UploadKind, UploadRecord, UploadState } from './upload-catalog.ts'
 
 const OPEN = `state IN ('receiving', 'stored')`
@@ -25,6 +26,9 @@ export function sqliteUploads({ get, all, run, call, transaction }: Statements):
             const set = `FROM uploads WHERE set_name = ? AND ${OPEN}`
             const twin = get(`SELECT id ${set} AND file_name = ?`, upload.setName, upload.fileName)
             if (twin !== undefined) return { kind: 'name_taken', uploadId: String(twin['id']) }
+            const names = all(`SELECT file_name ${set}`, upload.setName).map((row) => String(row['file_name']))
+            const clash = clashingName(upload.fileName, names)
+            if (clash !== null) return { kind: 'names_clash', fileName: clash }
             const sum = get(`SELECT count(*) AS n, coalesce(sum(size_bytes), 0) AS bytes ${set}`, upload.setName)
             const files = Number(sum?.['n']) + 1
             const sizeBytes = Number(sum?.['bytes']) + upload.sizeBytes

@@ -49,6 +49,8 @@ export type AddUploadResult =
   | { kind: 'set_too_large'; sizeBytes: number }
   | { kind: 'set_too_long'; files: number }
   | { kind: 'name_taken'; uploadId: string }
+  /** A file of the set has a name that is a folder of this one, or the other way round. */
+  | { kind: 'names_clash'; fileName: string }
 
 export type UploadChange = Partial<
   Pick<UploadRecord, 'storedBytes' | 'sha256' | 'state' | 'resultId' | 'error' | 'expiresAt'>

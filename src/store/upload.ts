@@ -64,6 +64,23 @@ export function checkFileName(name: string): string {
   )
 }
 
+/**
+ * Of names in one folder the first that `name` cannot lie beside: one is a file where the other needs a folder, as `a` and `a/b`.
+ * null: there is none.
+ */
+export function clashingName(name: string, others: Iterable<string>): string | null {
+  for (const other of others) if (other.startsWith(`${name}/`) || name.startsWith(`${other}/`)) return other
+  return null
+}
+
+export function namesClash(name: string, other: string): AppError {
+  return new AppError(
+    'request_invalid',
+    `${JSON.stringify(name)} cannot be stored beside ${JSON.stringify(other)}: one of them would be a file and a folder. Name them as the main file does.`,
+    { path: 'file name' },
+  )
+}
+
 function hasControlOrBackslash(name: string): boolean {
   for (const character of name) {
     if (character < ' ' || character === '\u007f' || character === '\\') return true
@@ -132,6 +149,8 @@ export async function createStagedUpload(
         path: name,
       })
     }
+    const clash = clashingName(name, names)
+    if (clash !== null) throw namesClash(name, clash)
     if (names.size >= limits.maxFiles) {
       throw new AppError('limit_exceeded', `An upload may have ${limits.maxFiles} files; this one has more.`, {
         limit: 'uploadParts',

@@ -177,6 +177,31 @@ test('an upload without new bytes expires, one that is worked on does not', asyn
   await close()
 })
 
+test('an upload that is taken up again while others expire stays', async (t) => {
+  const { uploads, close } = await open(tempFolder(t), { ...LIMITS, expiryMs: 0 })
+  await uploads.create(upload('idle', 10))
+  await uploads.create(upload('late', 10))
+  // Its client comes back in the moment in which the other one is removed.
+  const busy = (id: string) => id === 'late' && !existsSync(uploads.pathOf('idle'))
+  assert.equal(await uploads.removeExpired(busy, Date.now()), 1)
+  assert.equal((await uploads.get('late')).id, 'late')
+  await close()
+})
+
+test('a file of a set that would be a folder of another one is refused when it is announced', async (t) => {
+  const { uploads, close } = await open(tempFolder(t))
+  await uploads.create({ ...upload('one', 10), fileName: 'weights', setName: 's' })
+  const two = { ...upload('two', 10), fileName: 'weights/part', setName: 's' }
+  await assert.rejects(uploads.create(two), (error: AppError) => {
+    assert.equal(error.code, 'request_invalid')
+    // The client takes a conflict that names an upload for its own.
+    assert.equal('upload' in error.context, false)
+    return true
+  })
+  assert.equal(existsSync(uploads.pathOf('two')), false)
+  await close()
+})
+
 test('an id that no row has removes nothing, whatever it looks like', async (t) => {
   const dataDir = tempFolder(t)
   const { uploads, close } = await open(dataDir)

@@ -90,6 +90,20 @@ test('more files than allowed and a name twice are refused', async (t) => {
   await assert.rejects(upload.addFile('d', empty(), null), code('limit_exceeded'))
 })
 
+for (const [first, second] of [
+  ['a', 'a/b'],
+  ['a/b', 'a'],
+  ['a/b/c', 'a/b'],
+] as const) {
+  test(`${JSON.stringify(second)} after ${JSON.stringify(first)} is the client's mistake, not a failure of the store`, async (t) => {
+    const { upload } = await open(t)
+    await upload.addFile(first, Readable.from([Buffer.alloc(1)]), null)
+    await assert.rejects(upload.addFile(second, Readable.from([Buffer.alloc(1)]), null), code('request_invalid'))
+    // A name that only begins alike is another one.
+    assert.equal((await upload.addFile(`${first}b`, Readable.from([Buffer.alloc(1)]), null)).sizeBytes, 1)
+  })
+}
+
 test('too little free space is refused before a byte is read', async (t) => {
   const { upload } = await open(t, { minFreeBytes: 2 ** 60 })
   await assert.rejects(upload.addFile('a', new PassThrough(), null), code('disk_full'))

@@ -73,6 +73,7 @@ export function uploadCatalogContract(
     assert.deepEqual(await add('a', { fileName: 'x', sizeBytes: 400 }), { kind: 'added' })
     assert.deepEqual(await add('b', { fileName: 'x' }), { kind: 'name_taken', uploadId: 'a' })
     assert.deepEqual(await add('b', { fileName: 'x', setName: 'other' }), { kind: 'added' })
+    assert.deepEqual(await add('c', { fileName: 'x/y' }), { kind: 'names_clash', fileName: 'x' })
     assert.deepEqual(await add('c', { sizeBytes: 601 }), { kind: 'set_too_large', sizeBytes: 1001 })
     assert.deepEqual(await add('c', { sizeBytes: 500 }), { kind: 'added' })
     assert.deepEqual(await add('d', { sizeBytes: 50 }), { kind: 'added' })
