@@ -38,9 +38,12 @@ export class BackOff {
 /** Throws what aborted the signal. */
 export async function pause(waitMs: number, signal?: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, waitMs)
-  signal?.addEventListener('abort', () => resolve(), { once: true })
+  const onAbort = () => resolve()
+  const timer = setTimeout(onAbort, waitMs)
+  signal?.addEventListener('abort', onAbort, { once: true })
   await promise
   clearTimeout(timer)
+  // The signal lives as long as the whole transfer, which may wait thousands of times.
+  signal?.removeEventListener('abort', onAbort)
   signal?.throwIfAborted()
 }
