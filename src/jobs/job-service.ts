@@ -74,11 +74,6 @@ export function createJobService(parts: JobServiceParts): JobService {
 
   return {
     async create(request, options = {}) {
-      const model = await models.get(request.modelId)
-      const datasetId = request.datasetId ?? null
-      const dataset = datasetId === null ? null : await datasets.get(datasetId)
-      const payload = resolvePayload(request, model, options.requestId ?? null)
-      if (dataset !== null) await inspect.matchDataset(await datasets.pathOf(dataset), model.summary)
       const key = options.idempotencyKey ?? null
       if (key !== null && (key === '' || key.length > MAX_KEY_CHARACTERS)) {
         throw new AppError(
@@ -89,13 +84,22 @@ export function createJobService(parts: JobServiceParts): JobService {
           },
         )
       }
+      const submittedBy = options.submittedBy ?? null
+      // Before anything is looked at that may have changed since: the model may be gone by now, or the store full.
+      const known = key === null ? null : await catalog.findReplay(submittedBy, key)
+      if (known?.fingerprint === fingerprint(request)) return { job: await show(known.job), replayed: true }
+      const model = await models.get(request.modelId)
+      const datasetId = request.datasetId ?? null
+      const dataset = datasetId === null ? null : await datasets.get(datasetId)
+      const payload = resolvePayload(request, model, options.requestId ?? null)
+      if (dataset !== null) await inspect.matchDataset(await datasets.pathOf(dataset), model.summary)
       await requireRoom(model, payload)
       const id = randomUUID()
       const added = {
         id,
         modelId: model.id,
         datasetId,
-        submittedBy: options.submittedBy ?? null,
+        submittedBy,
         payload,
         webhook: request.webhook === undefined ? null : await webhooks.accept(request.webhook, id),
         createdAt: new Date().toISOString(),

@@ -144,6 +144,8 @@ export interface Catalog extends UploadCatalog, RetentionRows, WebhookRows {
     idempotency: { key: string; fingerprint: string } | null,
     limits: EnqueueLimits,
   ): Promise<EnqueueResult>
+  /** The job that this submitter asked for with this idempotency key before; null: none that is still there. */
+  findReplay(submittedBy: string | null, key: string): Promise<{ job: JobRecord; fingerprint: string } | null>
   getJob(id: string): Promise<JobRecord | null>
   listJobs(page: PageRequest & { state?: JobState | null; modelId?: string | null }): Promise<Page<JobRecord>>
   /** oldestQueuedAt: when the job that waits at the head of the queue was accepted; null: none waits. */

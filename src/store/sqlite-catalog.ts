@@ -101,6 +101,12 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
     if (datasetId !== null) run('UPDATE datasets SET last_used_at = ? WHERE id = ?', now, datasetId)
   }
 
+  function replay(submittedBy: string | null, key: string): { job: JobRecord; fingerprint: string } | null {
+    const seen = get('SELECT * FROM idempotency_keys WHERE owner = ? AND key = ?', submittedBy ?? '', key)
+    const known = seen === undefined ? null : job(String(seen['job_id']))
+    return seen === undefined || known === null ? null : { job: known, fingerprint: String(seen['fingerprint']) }
+  }
+
   function remove(table: 'models' | 'datasets', column: 'model_id' | 'dataset_id', id: string) {
     return transaction(() => {
       const user = get(`SELECT id FROM jobs WHERE ${column} = ? AND state IN ('queued', 'running') LIMIT 1`, id)
@@ -152,12 +158,10 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
       call('adding a job', () =>
         transaction(() => {
           if (idempotency !== null) {
-            const owner = added.submittedBy ?? ''
-            const seen = get('SELECT * FROM idempotency_keys WHERE owner = ? AND key = ?', owner, idempotency.key)
-            const known = seen === undefined ? null : job(String(seen['job_id']))
-            if (seen !== undefined && known !== null) {
-              const same = seen['fingerprint'] === idempotency.fingerprint
-              return same ? { kind: 'replayed', job: known } : { kind: 'key_reused', jobId: known.id }
+            const seen = replay(added.submittedBy, idempotency.key)
+            if (seen !== null) {
+              const same = seen.fingerprint === idempotency.fingerprint
+              return same ? { kind: 'replayed', job: seen.job } : { kind: 'key_reused', jobId: seen.job.id }
             }
           }
           if (added.submittedBy !== null) {
@@ -197,6 +201,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
           return { kind: 'created', job: job(added.id)! }
         }),
       ),
+    findReplay: (submittedBy, key) => call('looking for a job asked for before', () => replay(submittedBy, key)),
     getJob: (id) => call('reading a job', () => job(id)),
     listJobs: (request) =>
       call('listing jobs', () => {

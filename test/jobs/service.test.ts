@@ -179,6 +179,19 @@ test('an Idempotency-Key gives the same job, and is refused with another body', 
   assert.equal((await service.jobs.list({ limit: 10, cursor: null })).items.length, 1)
 })
 
+test('a replayed Idempotency-Key is answered with its job also when the model is gone', async (t) => {
+  const service = await startService(t, { dataDir: tempFolder(t) })
+  const { id: modelId } = await uploadModel(service)
+  const options = { idempotencyKey: 'pipeline-8', submittedBy: 'ci' }
+  const { job } = await service.jobs.create({ modelId, recipe: 'int8' }, options)
+  await ended(service, job.id)
+  await service.models.delete(modelId)
+  const again = await service.jobs.create({ modelId, recipe: 'int8' }, options)
+  assert.deepEqual([again.replayed, again.job.id, again.job.state], [true, job.id, 'succeeded'])
+  const foreign = { ...options, submittedBy: 'cd' }
+  await assert.rejects(service.jobs.create({ modelId, recipe: 'int8' }, foreign), code('not_found'))
+})
+
 test('what does not exist is not found', async (t) => {
   const service = await startService(t, { dataDir: tempFolder(t) })
   await assert.rejects(service.models.get('nothing'), code('not_found'))

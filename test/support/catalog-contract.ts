@@ -151,6 +151,9 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
       assert.ok(again.kind === 'replayed' && again.job.id === 'j1')
       const other = await catalog.enqueueJob(newJob('j3'), { ...key, fingerprint: 'other' }, ONE_WAITS)
       assert.deepEqual(other, { kind: 'key_reused', jobId: 'j1' })
+      const replay = await catalog.findReplay(null, 'k')
+      assert.deepEqual([replay?.job.id, replay?.fingerprint], ['j1', 'body'])
+      assert.equal(await catalog.findReplay('ci', 'k'), null)
       assert.deepEqual(await catalog.enqueueJob(newJob('j4'), null, ONE_WAITS), { kind: 'queue_full', queued: 1 })
       assert.deepEqual(await catalog.countJobs(), { queued: 1, running: 0, oldestQueuedAt: at(1) })
     },
