@@ -14,6 +14,8 @@ export interface FuzzSettings {
   cases: number
   /** Names of targets; empty: all. */
   only: readonly string[]
+  /** Write campaigns/fuzz/corpus anew. */
+  storeCorpus?: boolean
 }
 
 export const LONG_FUZZ: FuzzSettings = { cases: 1_000_000, only: [] }
@@ -30,7 +32,12 @@ export async function fuzzCampaign(options: CampaignOptions, settings: FuzzSetti
   const results: { name: string; result: TargetResult }[] = []
   for (const { name, weight, module } of chosen) {
     const cases = Math.round((settings.cases * weight) / totalWeight)
-    const result = await superviseTarget({ module, cases, seed: options.seed })
+    const result = await superviseTarget({
+      module,
+      cases,
+      seed: options.seed,
+      storeCorpus: settings.storeCorpus ?? false,
+    })
     results.push({ name, result })
     options.log(
       `${name}: ${result.cases} cases in ${result.seconds.toFixed(1)} s, ${outcomesOf(result)}; ${result.findings.length} findings`,

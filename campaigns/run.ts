@@ -34,6 +34,7 @@ const { values: given, positionals } = parseArgs({
     cases: { type: 'string' },
     examples: { type: 'string' },
     targets: { type: 'string' },
+    'store-corpus': { type: 'boolean', default: false },
     rounds: { type: 'string' },
   },
 })
@@ -64,6 +65,7 @@ const CAMPAIGNS: Record<string, Run> = {
     return fuzzCampaign(options, {
       cases: given.cases ? Number(given.cases) : cases,
       only: given.targets?.split(',') ?? only,
+      storeCorpus: given['store-corpus'],
     })
   },
 }

@@ -7,6 +7,7 @@ import { JournalWriter } from './journal.ts'
 import { type FuzzFigures, fuzz } from './loop.ts'
 import { openHandles } from './memory-files.ts'
 import type { Finding } from './outcome.ts'
+import { CorpusCollector } from './stored-corpus.ts'
 import { type FuzzInput, type FuzzTarget, inputBytes } from './target.ts'
 
 export interface FuzzOrder {
@@ -15,6 +16,8 @@ export interface FuzzOrder {
   cases: number
   seed: number
   journal: string
+  /** Write the stored corpus of the target anew. */
+  storeCorpus: boolean
 }
 
 export type FuzzMessage =
@@ -38,6 +41,7 @@ async function work(order: FuzzOrder): Promise<void> {
   const coverage = target.guided ? new CodeCoverage(SOURCES) : null
   const counts: Record<string, number> = {}
   const smallest = new Map<string, number>()
+  const collector = new CorpusCollector()
   let handlesBefore = 0
   await target.setUp?.()
   const figures = await fuzz(target, order, {
@@ -56,9 +60,11 @@ async function work(order: FuzzOrder): Promise<void> {
       smallest.set(finding.signature, size)
       send({ type: 'finding', finding, files: filesOf(input) })
     },
+    onKept: (input, outcome, checks) => collector.add(input, outcome, checks),
     onProgress: (cases) => send({ type: 'progress', cases }),
   })
   await target.tearDown?.()
+  if (order.storeCorpus) collector.write(target.name)
   coverage?.close()
   journal.close()
   send({ type: 'done', figures, counts })

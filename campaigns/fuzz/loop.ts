@@ -44,6 +44,8 @@ export interface FuzzHooks {
   /** Open handles that no case accounts for; 0 where the target has no such count. */
   openHandles(): number
   onFinding(finding: Finding, input: FuzzInput): void
+  /** An input joins the corpus. */
+  onKept?(input: FuzzInput, outcome: Outcome, checks: number): void
   onProgress(cases: number): void
 }
 
@@ -123,7 +125,7 @@ class Loop {
       this.#outcomes[label] = (this.#outcomes[label] ?? 0) + 1
       if (outcome.kind === 'right' && !this.#signatures.has(outcome.signature)) {
         this.#signatures.add(outcome.signature)
-        this.#keep(input, outcome)
+        this.#keep(input, outcome, checks)
       }
     }
     await this.#keepThoseThatReachNew(tried)
@@ -144,12 +146,13 @@ class Loop {
       if (!coverage.reachedNew(true)) continue
       for (const { input, checks } of group) {
         const outcome = await this.#case(input, checks)
-        if (coverage.reachedNew()) this.#keep(input, outcome)
+        if (coverage.reachedNew()) this.#keep(input, outcome, checks)
       }
     }
   }
 
-  #keep(input: FuzzInput, outcome: Outcome): void {
+  #keep(input: FuzzInput, outcome: Outcome, checks: number): void {
+    this.#hooks.onKept?.(input, outcome, checks)
     const list = outcome.kind === 'right' && outcome.taken ? this.#taken : this.#refused
     if (list.length < MAX_CORPUS) list.push(input)
     else list[this.#dice.below(MAX_CORPUS)] = input

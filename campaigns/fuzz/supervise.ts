@@ -44,6 +44,7 @@ export interface Supervision {
   hangMs?: number
   /** Children that may crash or hang before the rest of the cases is given up. */
   maxChildren?: number
+  storeCorpus?: boolean
 }
 
 export const HANG_MS = 5000
@@ -99,6 +100,7 @@ class Supervisor {
         cases: cases - this.#result.cases,
         seed: seed + child * 1_000_003,
         journal: this.#journal,
+        storeCorpus: this.#order.storeCorpus ?? false,
       })
     }
     const { growthBytes, peakResidentBytes } = this.#result

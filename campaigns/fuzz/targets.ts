@@ -19,6 +19,7 @@ const WEIGHTS = {
   recipe: 4,
   require: 7,
   multipart: 1,
+  tus: 1,
 } as const
 
 export const TARGETS: readonly TargetEntry[] = Object.entries(WEIGHTS).map(([name, weight]) => ({
