@@ -25,13 +25,15 @@ export const SHORT_FUZZ: FuzzSettings = { cases: 8_000, only: [] }
 export const FINDINGS = join(import.meta.dirname, 'results', 'findings')
 
 const MIB = 2 ** 20
+/** Of each target: fewer would be little more than its seeds. */
+const MIN_CASES = 150
 
 export async function fuzzCampaign(options: CampaignOptions, settings: FuzzSettings): Promise<CampaignResult> {
   const chosen = TARGETS.filter(({ name }) => settings.only.length === 0 || settings.only.includes(name))
   const totalWeight = chosen.reduce((sum, { weight }) => sum + weight, 0)
   const results: { name: string; result: TargetResult }[] = []
   for (const { name, weight, module } of chosen) {
-    const cases = Math.round((settings.cases * weight) / totalWeight)
+    const cases = Math.max(MIN_CASES, Math.round((settings.cases * weight) / totalWeight))
     const result = await superviseTarget({
       module,
       cases,

@@ -68,9 +68,16 @@ async function work(order: FuzzOrder): Promise<void> {
   coverage?.close()
   journal.close()
   send({ type: 'done', figures, counts })
+  process.off('disconnect', leave)
   process.disconnect()
 }
 
+/** The parent is gone: nobody would hear of what is found. */
+function leave(): void {
+  process.exit(1)
+}
+
+process.once('disconnect', leave)
 // A case that never settles must look like a hang: the process stays until it disconnects.
 process.channel?.ref()
 process.once('message', (order: FuzzOrder) => void work(order))

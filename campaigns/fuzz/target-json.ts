@@ -10,7 +10,7 @@ import { type FuzzInput, type FuzzTarget, withBytes } from './target.ts'
 const LIMITS = { file: 'x.json', baseOffset: 0, maxDepth: 40, maxMembers: 500 }
 
 /** Why a text that JSON.parse takes may be refused. */
-const OWN_REASONS = / twice \(| not UTF-8 \(|half of a surrogate pair \(|exceeds the limit|the malformed number 1{100}/
+const OWN_REASONS = / twice \(| not UTF-8 \(|half of a surrogate pair \(|exceeds the limit/
 
 const SEEDS = [
   '{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"__metadata__":{"format":"pt"}}',

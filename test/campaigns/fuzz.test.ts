@@ -13,5 +13,5 @@ test('every reader takes or refuses each input of a short fuzz run, in time and 
   assert.deepEqual(countsUnmet(result), [])
   const cases = result.figures.filter(({ name }) => name.endsWith(': cases'))
   assert.equal(cases.length, TARGETS.length)
-  for (const { name, value } of cases) assert.ok(value >= 50, `${name} ${value}`)
+  for (const { name, value } of cases) assert.ok(value >= 100, `${name} ${value}`)
 })

@@ -8,6 +8,7 @@ import { type Answer, exchange } from '../../campaigns/fuzz/http-exchange.ts'
 import { type RealApp, startRealApp } from '../../campaigns/fuzz/real-app.ts'
 import { AppError } from '../../src/errors.ts'
 import { openModel } from '../../src/formats/index.ts'
+import { parseJson } from '../../src/formats/wire/json-header.ts'
 import type { ModelReader } from '../../src/tensor/model.ts'
 import { openDataset } from '../../src/validate/dataset.ts'
 import { externalTensor, node, onnxBytes, onnxModel, value } from '../support/build-onnx.ts'
@@ -80,6 +81,18 @@ async function nothingStays(app: RealApp): Promise<void> {
   for (let tries = 0; app.leftovers().length > 0 && tries < 100; tries++) await sleep(20)
   assert.deepEqual(app.leftovers(), [])
 }
+
+test('a number of 401 digits meets a limit, and is not called malformed', () => {
+  const limits = { file: 'x', baseOffset: 0, maxDepth: 1, maxMembers: 1 }
+  assert.equal(parseJson(Buffer.from('1'.repeat(400)), limits), BigInt('1'.repeat(400)))
+  assert.throws(
+    () => parseJson(Buffer.from('1'.repeat(401)), limits),
+    (error) =>
+      error instanceof AppError &&
+      error.code === 'limit_exceeded' &&
+      error.context['limit'] === 'json_number_characters',
+  )
+})
 
 test('a multipart body that goes on behind its last boundary is answered, and keeps no upload open', async (t) => {
   const app = await startRealApp()
