@@ -28,6 +28,8 @@ export function createSecretBox(keyPath: string): SecretBox {
     try {
       const key = await fs.readFile(keyPath)
       if (key.byteLength === KEY_BYTES) return key
+      // Left by a full disk or a kill while it was made: nothing was sealed with it.
+      if (key.byteLength === 0) return null
       throw new AppError('store_failed', `${keyPath} has ${key.byteLength} bytes instead of ${KEY_BYTES}. ${ADVICE}`)
     } catch (error) {
       if (isMissing(error)) return null
@@ -37,7 +39,9 @@ export function createSecretBox(keyPath: string): SecretBox {
 
   async function makeKey(): Promise<Buffer> {
     const key = randomBytes(KEY_BYTES)
-    await fs.writeFile(keyPath, key, { mode: 0o600, flag: 'wx', flush: true })
+    // Under its own name only when it is whole; the lock of the data folder keeps others out.
+    await fs.writeFile(`${keyPath}.new`, key, { mode: 0o600, flush: true })
+    await fs.rename(`${keyPath}.new`, keyPath)
     await syncFolder(dirname(keyPath))
     return key
   }

@@ -1,7 +1,7 @@
 // Sealed secrets: they open for their owner with their key, and for nobody else.
 
 import assert from 'node:assert/strict'
-import { rmSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createSecretBox } from '../../src/store/secret-box.ts'
@@ -34,4 +34,14 @@ test('the key is for its owner only, is never made anew over one that is needed,
   })
   writeFileSync(path, Buffer.alloc(32))
   await assert.rejects(createSecretBox(path).open(sealed, 'j'), { code: 'store_failed', message: /does not open/ })
+})
+
+test('a key that a full disk or a kill left empty is made anew, and nothing else is left beside it', async (t) => {
+  const folder = tempFolder(t)
+  const path = join(folder, 'key')
+  writeFileSync(path, '')
+  const sealed = await createSecretBox(path).seal('0123456789abcdef', 'j')
+  assert.equal(await createSecretBox(path).open(sealed, 'j'), '0123456789abcdef')
+  assert.equal(statSync(path).mode & 0o077, 0)
+  assert.deepEqual(readdirSync(folder), ['key'])
 })
