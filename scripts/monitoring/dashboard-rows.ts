@@ -373,11 +373,22 @@ export const ROWS: readonly Row[] = [
         description: 'Uploads being received, event streams being followed, open files.',
         kind: 'timeseries',
         unit: 'short',
-        width: 24,
+        width: 12,
         queries: [
           { expr: `sum(${p}uploads_in_progress{$in})`, legend: 'uploads' },
           { expr: `sum(${p}event_streams_open{$in})`, legend: 'event streams' },
           { expr: `sum(${p}process_open_fds{$in})`, legend: 'open files' },
+        ],
+      },
+      {
+        title: 'Webhooks',
+        description: 'Attempts by outcome in each interval; webhooks that are due and that were given up.',
+        kind: 'timeseries',
+        unit: 'short',
+        width: 12,
+        queries: [
+          { expr: `sum by (outcome) (increase(${p}webhook_attempts_total{$in}[$rate]))`, legend: '{{outcome}}' },
+          { expr: `sum by (state) (${p}webhooks{$in})`, legend: '{{state}}' },
         ],
       },
     ],

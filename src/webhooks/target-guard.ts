@@ -21,7 +21,8 @@ export interface TargetGuard {
   addressesOf(url: URL): Promise<Address[]>
 }
 
-const BLOCKED_IPV4 = [
+/** The network policy of k8s/ has the same ranges: test/deploy/manifests.test.ts. */
+export const BLOCKED_IPV4 = [
   '0.0.0.0/8', // this network
   '10.0.0.0/8',
   '100.64.0.0/10', // carrier-grade NAT; 100.100.100.200 is Alibaba's metadata service
@@ -39,7 +40,7 @@ const BLOCKED_IPV4 = [
   '224.0.0.0/4', // multicast
   '240.0.0.0/4', // reserved, broadcast
 ]
-const BLOCKED_IPV6 = [
+export const BLOCKED_IPV6 = [
   // All but global unicast, 2000::/3: unspecified, loopback, IPv4-mapped and -compatible, NAT64 (64:ff9b::), discard (100::),
   // unique local (fd00:ec2::254 is Amazon's metadata service), link-local, site-local, multicast.
   '::/3',
