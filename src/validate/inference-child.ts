@@ -122,8 +122,9 @@ class ForkedChild implements InferenceChild {
       onProgress,
     })
     this.#child.send({ id, type, request }, (error) => {
-      // A closed channel also ends in 'exit', which knows why; this only covers a message that cannot be sent at all.
-      if (error !== null && this.#child.connected) this.#fail(new AppError('internal', error.message, {}, error))
+      // A broken channel also ends in 'exit', which knows why; this only covers a message that cannot be sent at all.
+      if (error === null || !this.#child.connected || isBroken(error)) return
+      this.#fail(new AppError('internal', error.message, {}, error))
     })
     return promise
   }
@@ -200,4 +201,9 @@ class ForkedChild implements InferenceChild {
     clearTimeout(this.#deadlineTimer)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
   }
+}
+
+/** The child died a moment ago, and this write was the first to notice. */
+function isBroken(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'EPIPE' || error.code === 'ECONNRESET' || error.code === 'ERR_IPC_CHANNEL_CLOSED'
 }
