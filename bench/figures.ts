@@ -1,6 +1,7 @@
 // What a benchmark run collects: rows of the table, and the small helpers that every row uses.
 
-import { readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { DeviceInfo } from '../src/compute/compute-device.ts'
 import type { Versions } from '../src/validate/report.ts'
 
@@ -12,6 +13,14 @@ export interface BenchDocument {
   versions: Versions & { python: Record<string, string> }
   settings: { sizes: number[]; runs: number; groups: string[]; uploadBytes: number }
   figures: (Figure & { met: boolean | null })[]
+}
+
+/** Where JSON goes: bench/results of a checkout, which keeps it; elsewhere the current folder, as the program's may be read-only. */
+export function resultsFolder(): string {
+  if (!existsSync(join(import.meta.dirname, '..', 'package-lock.json'))) return process.cwd()
+  const folder = join(import.meta.dirname, 'results')
+  mkdirSync(folder, { recursive: true })
+  return folder
 }
 
 /** One line of the table. `value` is what is judged against `goal`. */

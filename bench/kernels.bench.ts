@@ -4,8 +4,9 @@
 // written; "of copy" is the share of the copy's moved rate; "per core" is input bytes per second of this process's CPU time, the
 // figure that means something on a software adapter of a busy machine. --json writes bench/results/kernels-<adapter>.json.
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { BufferSlice, Command, ComputeDevice, Kernel } from '../src/compute/compute-device.ts'
 import { openDevice } from '../src/compute/open-device.ts'
@@ -31,6 +32,7 @@ import { channelWorkgroups, quantizeInt8Channel } from '../src/kernels/quantize-
 import { lanesForSegments, segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
 import { statistics } from '../src/kernels/statistics.ts'
 import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../src/kernels/statistics-columns.ts'
+import { resultsFolder } from './figures.ts'
 
 const MIB = 2 ** 20
 /** Columns of the matrix that column and transposing kernels see; a common hidden size. */
@@ -331,11 +333,9 @@ for (const row of results) {
 console.log(`${''.padEnd(58)} in GB/s    moved  of copy per core`)
 
 if (options.json) {
-  const folder = new URL('results/', import.meta.url)
-  mkdirSync(folder, { recursive: true })
   const name = `kernels-${device.info.adapter.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.json`
   const machine = { cpu: cpus()[0]?.model ?? '', cores: cpus().length, node: process.version }
   const result = { device: device.info, machine, mib: Number(options.mib), runs, copyGBps: copyRate, rows: results }
-  writeFileSync(new URL(name, folder), `${JSON.stringify(result, null, 2)}\n`)
+  writeFileSync(join(resultsFolder(), name), `${JSON.stringify(result, null, 2)}\n`)
 }
 await device.close()

@@ -3,10 +3,9 @@
 // Every figure is the median of several runs; what it is compared with is measured in the same run, in turn with it.
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, platform, release, tmpdir, totalmem } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { extname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parseSize } from '../scripts/make-bench-model.ts'
 import type { DeviceInfo } from '../src/compute/compute-device.ts'
@@ -14,7 +13,16 @@ import { createGpuWorker } from '../src/jobs/worker-pool.ts'
 import { shaderCacheFolder } from '../src/local/children.ts'
 import { readVersions } from '../src/validate/versions.ts'
 import { onnxRows, safetensorsRows } from './compression-rows.ts'
-import { type BenchContext, type BenchDocument, type Figure, met, showGoal, showMet, showValue } from './figures.ts'
+import {
+  type BenchContext,
+  type BenchDocument,
+  type Figure,
+  met,
+  resultsFolder,
+  showGoal,
+  showMet,
+  showValue,
+} from './figures.ts'
 import { serverRows } from './server-rows.ts'
 
 const GROUPS = ['safetensors', 'onnx', 'server', 'kernels']
@@ -105,7 +113,7 @@ async function startRow(): Promise<DeviceInfo> {
 
 /** GB/s of each kernel against a device copy; a table of its own, since it says little on a software adapter. */
 function kernelRows(): void {
-  const script = fileURLToPath(new URL('./kernels.bench.ts', import.meta.url))
+  const script = join(import.meta.dirname, `kernels.bench${extname(import.meta.filename)}`)
   spawnSync(process.execPath, [script, '--device', options.device, '--json'], { stdio: 'inherit' })
 }
 
@@ -137,8 +145,7 @@ function printTable(device: DeviceInfo): void {
 }
 
 function writeJson(device: DeviceInfo): void {
-  const results = fileURLToPath(new URL('./results/', import.meta.url))
-  mkdirSync(results, { recursive: true })
+  const results = resultsFolder()
   const adapter = device.adapter
     .replaceAll(/[^a-zA-Z0-9]+/g, '-')
     .replaceAll(/^-|-$/g, '')
@@ -159,7 +166,7 @@ function writeJson(device: DeviceInfo): void {
     figures: figures.map((figure) => ({ ...figure, met: met(figure) })),
   }
   writeFileSync(file, `${JSON.stringify(document, null, 2)}\n`)
-  console.log(`\nwritten: bench/results/${file.slice(results.length)}`)
+  console.log(`\nwritten: ${relative(process.cwd(), file)}`)
 }
 
 try {

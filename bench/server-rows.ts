@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { type IncomingMessage, request } from 'node:http'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -132,7 +132,7 @@ async function jobRow(
 }
 
 function putFile(file: string, url: string): { seconds: number; id: string } {
-  const run = spawnSync(process.execPath, [path('./put-file.ts'), file, url], {
+  const run = spawnSync(process.execPath, [path(`./put-file${extname(import.meta.filename)}`), file, url], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   })

@@ -11,7 +11,7 @@ import { delimiter, dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** The runtime that is fetched when the installed Node is older; @types/node follows its major. */
-const NODE_VERSION = '24.21.0'
+export const NODE_VERSION = '24.21.0'
 const NODE_MAJOR = 24
 
 /** A set-up that takes longer than this is taken for dead by the processes that wait for it (npm ci on a slow line: minutes). */
@@ -22,7 +22,16 @@ const windows = process.platform === 'win32'
 const nodeFile = windows ? 'node.exe' : 'node'
 /** An installed package has no lock file of its own and may lie in a read-only folder: its runtime goes to the user's cache. */
 const isCheckout = fs.existsSync(join(root, 'package-lock.json')) && !root.includes(`${sep}node_modules${sep}`)
-const tools = isCheckout ? join(root, '.tools') : join(homedir(), '.cache', 'tensorpress')
+const tools = isCheckout ? join(root, '.tools') : (userCache() ?? join(root, '.tools'))
+
+/** The cache folder of this user; null where there is neither HOME nor an entry in /etc/passwd. */
+export function userCache() {
+  try {
+    return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tensorpress')
+  } catch {
+    return null
+  }
+}
 
 const runtimePackage = [
   process.platform === 'darwin' && process.arch === 'arm64' ? 'node-bin' : 'node',
@@ -91,6 +100,21 @@ export function ensureNode() {
   say(
     `Node ${process.versions.node} is installed, ${NODE_MAJOR} or later is needed: fetching ${runtimePackage}@${NODE_VERSION}`,
   )
+  try {
+    return fetchNode()
+  } catch (error) {
+    throw new Error(
+      `Node ${process.versions.node} is too old and ${error instanceof Error ? error.message : error}. Install Node ${NODE_MAJOR} or later yourself (https://nodejs.org), then try again.`,
+    )
+  }
+}
+
+/**
+ * Node NODE_VERSION as its makers build it, from the npm registry, kept in .tools.
+ * @returns {string} its path
+ */
+export function fetchNode() {
+  if (fs.existsSync(runtimePath)) return runtimePath
   const temporary = `${runtimeHome}.${process.pid}`
   fs.mkdirSync(temporary, { recursive: true })
   fs.writeFileSync(join(temporary, 'package.json'), '{"private":true}\n')
@@ -105,9 +129,7 @@ export function ensureNode() {
   }
   fs.rmSync(temporary, { recursive: true, force: true })
   if (fs.existsSync(runtimePath)) return runtimePath
-  throw new Error(
-    `Node ${process.versions.node} is too old and ${runtimePackage}@${NODE_VERSION} could not be installed from the npm registry. Install Node ${NODE_MAJOR} or later yourself (https://nodejs.org), then try again.`,
-  )
+  throw new Error(`${runtimePackage}@${NODE_VERSION} could not be installed from the npm registry`)
 }
 
 /** @param {string} file relative to the checkout */

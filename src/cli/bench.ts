@@ -1,9 +1,9 @@
-// tensorpress bench: runs the benchmark of the source checkout (bench/run.ts) with the same arguments.
+// tensorpress bench: runs the benchmark of the source checkout or the bundle (bench/run) with the same arguments.
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { constants } from 'node:os'
-import { fileURLToPath } from 'node:url'
+import { extname, join } from 'node:path'
 import { AppError } from '../errors.ts'
 import type { Command, CommandLine } from './command.ts'
 import { DEVICE_OPTION } from './shared-options.ts'
@@ -12,7 +12,7 @@ export const command: Command = {
   name: 'bench',
   summary: 'measure speed and memory on this machine',
   description: [
-    'Generates models, compresses them several times and compares the medians with reading and writing the same bytes, and with the Python quantizers where they are installed. Prints one table and writes JSON to bench/results. Needs a source checkout.',
+    'Generates models, compresses them several times and compares the medians with reading and writing the same bytes, and with the Python quantizers where they are installed. Prints one table and writes JSON: in a source checkout to bench/results, else to the current folder. Not part of the npm package.',
   ],
   positionals: [],
   options: {
@@ -25,9 +25,12 @@ export const command: Command = {
   },
   examples: [{ line: 'tensorpress bench --quick', meaning: 'a minute instead of half an hour' }],
   async run(args: CommandLine) {
-    const script = fileURLToPath(new URL('../../bench/run.ts', import.meta.url))
+    const script = join(import.meta.dirname, '..', '..', 'bench', `run${extname(import.meta.filename)}`)
     if (!existsSync(script)) {
-      throw new AppError('usage', 'the benchmark is not part of the installed package; run it in a source checkout')
+      throw new AppError(
+        'usage',
+        'the benchmark is not part of the installed package; run it in a source checkout or from the bundle',
+      )
     }
     const values = ['only', 'sizes', 'runs', 'dir', 'device'].flatMap((name) => {
       const value = args.text(name)

@@ -42,8 +42,8 @@ export interface ChildStatus {
 }
 
 export interface PoolOptions {
-  /** Folder for compiled shaders; kept between runs, or every start compiles again. */
-  shaderCache: string
+  /** Folder for compiled shaders; kept between runs, or every start compiles again. null: the driver's own place. */
+  shaderCache: string | null
   log?: ServiceLog
   limits?: Partial<ChildLimits>
   /** Another entry file, for tests. */
@@ -136,7 +136,8 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
       options.onRestart?.()
     }
     try {
-      const environment = { MESA_SHADER_CACHE_DIR: options.shaderCache, ...ONE_ARENA }
+      const { shaderCache } = options
+      const environment = { ...ONE_ARENA, ...(shaderCache === null ? {} : { MESA_SHADER_CACHE_DIR: shaderCache }) }
       const child = await startChild({
         name,
         entry,

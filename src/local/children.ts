@@ -11,10 +11,15 @@ import {
 } from '../jobs/worker-pool.ts'
 import { type GatheredModel, gatherModel } from './model-files.ts'
 
-/** Compiled shaders, kept between runs: XDG_CACHE_HOME or ~/.cache. */
-export function shaderCacheFolder(): string {
-  const base = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache')
-  return join(base, 'tensorpress', 'shaders')
+/** Compiled shaders, kept between runs: XDG_CACHE_HOME or ~/.cache. null: this user has no home, and the driver decides. */
+export function shaderCacheFolder(): string | null {
+  const xdg = process.env['XDG_CACHE_HOME']
+  if (xdg) return join(xdg, 'tensorpress', 'shaders')
+  try {
+    return join(homedir(), '.cache', 'tensorpress', 'shaders')
+  } catch {
+    return null
+  }
 }
 
 /** Runs `work` with a GPU worker that starts at once and is closed afterwards. */
