@@ -9,12 +9,14 @@
 # TENSORPRESS_TIMEOUT_SECONDS (3600: for the whole step).
 # Status: 0 done; 1 server or network failed, or out of time; 2 wrong arguments or recipe; 3 the server refuses the model, the
 # data or the key; 4 the requirement is not met or the artifact failed validation. The same numbers as `tensorpress compress`.
-# Needs bash 4, curl 7.55 and sha256sum. Models of one file, artifacts of one file.
+# Needs bash 4, curl 7.55 and sha256sum. Models of one file, artifacts of one file. A model of more than 64 MiB
+# (TENSORPRESS_LARGE_BYTES) is uploaded in pieces, so that a broken connection costs one piece.
 set -euo pipefail
 
 url=${TENSORPRESS_URL:-http://127.0.0.1:8080}
 url=${url%/}
 timeout=${TENSORPRESS_TIMEOUT_SECONDS:-3600}
+large=${TENSORPRESS_LARGE_BYTES:-67108864}
 deadline=$((SECONDS + timeout))
 model='' recipe='' require='' dataset='' output='' report=''
 
@@ -124,21 +126,76 @@ download() { # JOB
   fail 1 "the artifact could not be downloaded from $url$1/artifact"
 }
 
+# Uploads a file in pieces by the tus protocol, going on where the server says that it stands. Prints /v1/models/ID or
+# /v1/datasets/ID.
+upload() { # FILE KIND
+  local size offset=0 metadata at status result='' before stuck=0
+  size=$(wc -c <"$1")
+  metadata="filename $(base64_of "$(basename "$1")"),kind $(base64_of "$2")"
+  metadata+=",sha256 $(base64_of "$(sha256sum <"$1" | cut -d ' ' -f 1)")"
+  status=$(request --request POST --header 'Tus-Resumable: 1.0.0' --header "Upload-Length: $size" \
+    --header "Upload-Metadata: $metadata" --output "$work/answer" "$url/v1/uploads")
+  [ "$status" = 201 ] || refuse "$status" "$work/answer" ''
+  at=$(header location)
+  while [ -z "$result" ]; do
+    if [ "$offset" -lt "$size" ]; then
+      tail -c +$((offset + 1)) "$1" | head -c "$large" >"$work/piece" || true # head ends before tail: no error
+      status=$(request --request PATCH --upload-file "$work/piece" --header 'Tus-Resumable: 1.0.0' --header 'Expect:' \
+        --header 'Content-Type: application/offset+octet-stream' --header "Upload-Offset: $offset" \
+        --output "$work/answer" "$url$at")
+      # 409 and 423: a piece arrived, whole or in part, and its answer was lost. The server says below where it stands.
+      case $status in 204 | 409 | 423) ;; *) refuse "$status" "$work/answer" '' ;; esac
+    fi
+    status=$(request --head --header 'Tus-Resumable: 1.0.0' --output "$work/answer" "$url$at")
+    [ "$status" = 200 ] || fail 1 "status $status: the upload $url$at is gone"
+    before=$offset offset=$(header upload-offset) result=$(header tensorpress-result)
+    if [ "$offset" = "$before" ] && [ -z "$result" ]; then
+      [ "$offset" = "$size" ] || [ $((++stuck)) -lt 6 ] || fail 1 "the upload does not get on at byte $offset"
+      sleep 1
+    fi
+  done
+  rm -f "$work/piece"
+  printf %s "$result"
+}
+
+base64_of() { printf %s "$1" | base64 | tr -d '\n'; }
+
 quoted() { # a file name for curl's --form
   local name=${1//\\/\\\\}
   printf '"%s"' "${name//\"/\\\"}"
 }
 
-form=(--form "model=@$(quoted "$model")")
-if [ -f "$recipe" ]; then form+=(--form "recipe=<$recipe"); else form+=(--form-string "recipe=$recipe"); fi
-[ -z "$require" ] || form+=(--form-string "require=$require")
-[ -z "$dataset" ] || form+=(--form "dataset=@$(quoted "$dataset")")
+json_of() { # a text as JSON
+  local text=${1//\\/\\\\}
+  text=${text//\"/\\\"}
+  text=${text//$'\n'/\\n}
+  text=${text//$'\r'/\\r}
+  printf '"%s"' "${text//$'\t'/\\t}"
+}
+
 # With the same key a request that is sent again, because its answer was lost, gives the same job. Many proxies give a request
 # up after 60 seconds: longer jobs are asked about again and again.
 once=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-
-status=$(request "${form[@]}" --header "Idempotency-Key: $once" --header 'Prefer: wait=45' \
-  --output "$work/artifact" "$url/v1/compress")
+if [ "$(wc -c <"$model")" -le "$large" ]; then
+  form=(--form "model=@$(quoted "$model")")
+  if [ -f "$recipe" ]; then form+=(--form "recipe=<$recipe"); else form+=(--form-string "recipe=$recipe"); fi
+  [ -z "$require" ] || form+=(--form-string "require=$require")
+  [ -z "$dataset" ] || form+=(--form "dataset=@$(quoted "$dataset")")
+  status=$(request "${form[@]}" --header "Idempotency-Key: $once" --header 'Prefer: wait=45' \
+    --output "$work/artifact" "$url/v1/compress")
+else
+  model_path=$(upload "$model" model)
+  if [ -f "$recipe" ]; then recipe=$(<"$recipe"); fi
+  body="{\"model\":\"${model_path##*/}\",\"recipe\":$(json_of "$recipe")"
+  [ -z "$require" ] || body+=",\"require\":$(json_of "$require")"
+  if [ -n "$dataset" ]; then
+    dataset_path=$(upload "$dataset" dataset)
+    body+=",\"dataset\":\"${dataset_path##*/}\""
+  fi
+  printf '%s}' "$body" >"$work/body"
+  status=$(request --header 'Content-Type: application/json' --data-binary "@$work/body" \
+    --header "Idempotency-Key: $once" --output "$work/artifact" "$url/v1/jobs")
+fi
 job=$(header location)
 case $status in
   200)
