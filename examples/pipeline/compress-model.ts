@@ -11,11 +11,12 @@
 // Needs Node 24 and the package `tensorpress`, of which only the client is loaded. Uploads and downloads go on where they broke off.
 
 import { createHash } from 'node:crypto'
-import { existsSync, openAsBlob } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Client, createClient, type Job, TensorpressError } from 'tensorpress/client'
+import { openFile } from 'tensorpress/client/node'
 
 /** Ends the step with a status and a reason. */
 class Refused extends Error {
@@ -74,10 +75,9 @@ async function apiKey(): Promise<string | undefined> {
 /** A file as the client takes it; hashed, so that what the server has already is not sent again. */
 async function source(path: string) {
   if (!existsSync(path)) throw new Refused(3, `${path} cannot be read`)
-  const blob = await openAsBlob(path)
   const hash = createHash('sha256')
-  for await (const piece of blob.stream()) hash.update(piece)
-  return { name: basename(path), blob, sha256: hash.digest('hex') }
+  for await (const piece of createReadStream(path)) hash.update(piece)
+  return { name: basename(path), content: await openFile(path), sha256: hash.digest('hex') }
 }
 
 async function keepReport(client: Client, job: Job, path: string, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 // Waiting between attempts: twice as long each time up to ten seconds, with jitter, until nothing has got on for a given time.
 // Entry: BackOff; `progress()` starts it anew.
 
-import { mayRetry, TensorpressError } from './client-error.ts'
+import { ConnectionError, mayRetry, TensorpressError } from './client-error.ts'
 
 const FIRST_MS = 250
 const LONGEST_MS = 10_000
@@ -27,7 +27,8 @@ export class BackOff {
   async wait(error: unknown): Promise<void> {
     this.#signal?.throwIfAborted()
     if (!mayRetry(error)) throw error
-    const asked = error instanceof TensorpressError ? (error.retryAfterSeconds ?? 0) * 1000 : 0
+    const told = error instanceof TensorpressError || error instanceof ConnectionError
+    const asked = told ? (error.retryAfterSeconds ?? 0) * 1000 : 0
     const grown = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#attempts++)
     const waitMs = Math.max(asked, grown * (0.5 + Math.random() / 2))
     if (Date.now() - this.#lastProgressMs + waitMs > this.#giveUpMs) throw error

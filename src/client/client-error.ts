@@ -28,11 +28,14 @@ export class TensorpressError extends Error {
 export class ConnectionError extends Error {
   /** Of an answer that was not Tensorpress'; null: there was none. */
   readonly status: number | null
+  /** Seconds that a proxy asks to wait before trying again. */
+  readonly retryAfterSeconds: number | null
 
-  constructor(message: string, status: number | null = null, cause?: unknown) {
+  constructor(message: string, status: number | null = null, cause?: unknown, retryAfterSeconds: number | null = null) {
     super(message, cause === undefined ? undefined : { cause })
     this.name = 'ConnectionError'
     this.status = status
+    this.retryAfterSeconds = retryAfterSeconds
   }
 }
 

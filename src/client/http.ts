@@ -95,16 +95,18 @@ function reasonOf(error: unknown): string {
 }
 
 async function failureOf(response: Response, base: string): Promise<Error> {
-  const retryAfter = Number(response.headers.get('retry-after') ?? Number.NaN)
+  const asked = Number(response.headers.get('retry-after') ?? Number.NaN)
+  const retryAfterSeconds = Number.isFinite(asked) ? asked : null
   const type = response.headers.get('content-type') ?? ''
   if (type.startsWith('application/problem+json')) {
     try {
       const problem = (await response.json()) as Problem
-      return new TensorpressError(problem, Number.isFinite(retryAfter) ? retryAfter : null)
+      return new TensorpressError(problem, retryAfterSeconds)
     } catch (error) {
       return new ConnectionError(`the answer of ${base} broke off`, response.status, error)
     }
   }
   await response.body?.cancel()
-  return new ConnectionError(`${base} answered ${response.status}, and not as Tensorpress does`, response.status)
+  const problem = `${base} answered ${response.status}, and not as Tensorpress does`
+  return new ConnectionError(problem, response.status, undefined, retryAfterSeconds)
 }

@@ -22,7 +22,7 @@ interface PipelineClient {
   pieces: boolean
   /** The command as it stands in the example; `folder` is for what has to be installed first. */
   command(folder: string): string[]
-  env?: Record<string, string>
+  env?(model: PipelineModel): Record<string, string>
 }
 
 /** All clients take the same options and end with the same statuses. */
@@ -33,7 +33,7 @@ const CLIENTS: PipelineClient[] = [
     needs: 'bash',
     pieces: true,
     command: () => ['bash', join(EXAMPLES, 'compress-model.sh')],
-    env: { TENSORPRESS_LARGE_BYTES: '10000' },
+    env: ({ path }) => ({ TENSORPRESS_LARGE_BYTES: String(Math.ceil(statSync(path).size / 3)) }),
   },
   { name: 'Python', needs: 'python3', pieces: true, command: () => ['python3', join(EXAMPLES, 'compress_model.py')] },
   {
@@ -100,7 +100,7 @@ test('the clients of a deployment pipeline', { timeout: 900_000 }, async (t) => 
           server,
           folder: join(folder, String(index)),
           ownRecipe: `prune-${index + 10}`,
- seed: index + 1,,
+          seed: index + 1,
         }),
     )
   }
@@ -122,7 +122,7 @@ async function checkClient(t: TestContext, client: PipelineClient, setting: Sett
   mkdirSync(folder)
   const command = client.command(folder)
   const runClient = (options: Record<string, string>, env: Record<string, string>) =>
-    run(command, options, { ...client.env, ...env })
+    run(command, options, { ...client.env?.(model), ...env })
   const data: Record<string, string> = model.dataset === null ? {} : { dataset: model.dataset }
   // A name that shells and multipart bodies have to quote.
   const awkwardName = join(folder, 'my "best" model;type=a, v1.onnx')
