@@ -15,7 +15,7 @@ import { LAYERS } from '../test/architecture/layers.ts'
 const root = join(import.meta.dirname, '..')
 
 /** In the order of `tensorpress --help`. */
-const COMMAND_NAMES = ['serve', 'inspect', 'plan', 'compress', 'validate', 'keys', 'bench', 'gc', 'doctor']
+const COMMAND_NAMES = ['serve', 'inspect', 'plan', 'compress', 'validate', 'keys', 'bench', 'gc', 'backup', 'doctor']
 
 function table(header: string[], rows: string[][]): string {
   const line = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`

@@ -14,6 +14,7 @@ const COMMANDS: Record<string, { summary: string; load: () => Promise<{ command:
   keys: { summary: 'make an API key for the server', load: () => import('./cli/keys.ts') },
   bench: { summary: 'measure speed and memory on this machine', load: () => import('./cli/bench.ts') },
   gc: { summary: 'remove what has expired from a data folder that no server uses', load: () => import('./cli/gc.ts') },
+  backup: { summary: 'copy a data folder, also one that a server is using', load: () => import('./cli/backup.ts') },
   doctor: { summary: 'show which devices and libraries were found', load: () => import('./cli/doctor.ts') },
 }
 

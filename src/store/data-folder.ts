@@ -41,7 +41,7 @@ export interface DataFolder {
 }
 
 /** Where everything lies below `path`; nothing is touched. */
-function partsOf(path: string) {
+export function partsOf(path: string) {
   const root = resolve(path)
   return {
     root,

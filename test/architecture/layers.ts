@@ -88,6 +88,7 @@ export const LAYERS: Record<string, string[]> = {
     'main',
     'config',
     'jobs',
+    'store',
     'jobs/protocol',
     'compute/compute-device',
     'validate',

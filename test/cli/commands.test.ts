@@ -60,7 +60,7 @@ function assertFails(result: CliResult, status: number, pattern: RegExp): void {
 }
 
 test('--help of every command and of the program print to standard output and exit with 0', async () => {
-  for (const name of ['serve', 'inspect', 'plan', 'compress', 'validate', 'bench', 'gc', 'doctor']) {
+  for (const name of ['serve', 'inspect', 'plan', 'compress', 'validate', 'bench', 'gc', 'backup', 'doctor']) {
     const result = await runCli(folder, name, '--help')
     assert.equal(result.status, 0, result.stderr)
     assert.match(result.stdout, new RegExp(`^Usage: tensorpress ${name} `))
