@@ -216,7 +216,7 @@ export const RETENTION = {
     max: 10_000_000,
     unit: 'count',
     reason:
-      'Ended jobs that are kept with their reports, the newest; 0: any number. Reports have a row per tensor: 10,000 of a model of 250 tensors take about 1 GB.',
+      'Ended jobs that are kept with their reports, the newest; 0: any number. Reports have a row per tensor: 10,000 of a model of 250 tensors take 1.3 GB.',
   },
   evictionGraceSeconds: {
     default: 600,

@@ -41,10 +41,15 @@ export const command: Command = {
 
 const ORPHANS: Record<string, string> = { temporary: 'half upload or attempt', blob: 'file without a row' }
 
-function reportLines({ dataDir, dryRun, storedBytes, storeBytes, items, bytes }: GarbageReport): string[] {
+function reportLines({ dataDir, dryRun, storedBytes, leftBytes, storeBytes, items, bytes }: GarbageReport): string[] {
   const cap = storeBytes === null ? 'no cap' : `cap ${bytesText(storeBytes)}`
   const head = `${dataDir}: ${bytesText(storedBytes)} stored (${cap})`
-  if (items.length === 0) return [head, dryRun ? 'Nothing would be removed.' : 'Nothing was removed.']
+  const over = storeBytes === null ? 0 : leftBytes - storeBytes
+  const rest =
+    over <= 0
+      ? []
+      : [`${bytesText(over)} over the cap remain: in use by a job, used within the grace, or reports of kept jobs.`]
+  if (items.length === 0) return [head, dryRun ? 'Nothing would be removed.' : 'Nothing was removed.', ...rest]
   const rows = items.map(({ kind, id, reason, sizeBytes, lastUsedAt }) => [
     kind,
     id,
@@ -60,5 +65,12 @@ function reportLines({ dataDir, dryRun, storedBytes, storeBytes, items, bytes }:
     { title: 'bytes', align: 'right' as const },
   ]
   const total = `${items.length} ${items.length === 1 ? 'item' : 'items'}, ${bytesText(bytes)}`
-  return [head, '', ...tableLines(columns, rows), '', dryRun ? `${total} would be removed.` : `${total} removed.`]
+  return [
+    head,
+    '',
+    ...tableLines(columns, rows),
+    '',
+    dryRun ? `${total} would be removed.` : `${total} removed.`,
+    ...rest,
+  ]
 }

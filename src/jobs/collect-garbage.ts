@@ -13,6 +13,8 @@ export interface GarbageReport {
   dryRun: boolean
   /** Bytes of rows before anything went; orphans have no row. */
   storedBytes: number
+  /** The same afterwards. */
+  leftBytes: number
   /** null: no cap. */
   storeBytes: number | null
   /** In the order in which they go, or went. */
@@ -37,14 +39,19 @@ export async function collectGarbage(
     if (!dryRun) await sizeOldBlobs(store.catalog, store.blobs)
     const { collector } = store
     const expired = await (dryRun ? collector.plan(Date.now()) : collector.collect(Date.now()))
+    const leftBytes = dryRun ? storedBytes - sumBytes(expired) : totalBytes(await store.catalog.usage())
     // A blob without a user is an orphan and an unused blob; it goes once.
     const known = new Set(orphans.map(({ kind, id }) => `${kind} ${id}`))
     const items = [...orphans, ...expired.filter(({ kind, id }) => !known.has(`${kind} ${id}`))]
-    const bytes = items.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-    return { dataDir: store.data.root, dryRun, storedBytes, storeBytes: policy.storeBytes, items, bytes }
+    const { storeBytes } = policy
+    return { dataDir: store.data.root, dryRun, storedBytes, leftBytes, storeBytes, items, bytes: sumBytes(items) }
   } finally {
     await store.close()
   }
+}
+
+function sumBytes(items: readonly Expiry[]): number {
+  return items.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
 }
 
 async function collectOrphans({ data, catalog, blobs }: Store, dryRun: boolean): Promise<Expiry[]> {

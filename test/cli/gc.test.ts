@@ -90,10 +90,21 @@ test('gc brings a folder under the cap, artifact files that were used longest ag
   const { home, dataDir } = await folderWithArtifacts(t)
   makeOld(dataDir)
   const { stdout } = await runCli(home, ['gc', '--json'], { TENSORPRESS_STORE_BYTES: '12500' })
-  const { items, storedBytes, storeBytes, bytes } = JSON.parse(stdout) as GarbageReport
+  const { items, storedBytes, leftBytes, storeBytes, bytes } = JSON.parse(stdout) as GarbageReport
+  assert.equal(leftBytes, storedBytes - bytes)
   assert.equal(storeBytes, 12_500)
   assert.ok(storedBytes > 12_500 && storedBytes - bytes <= 12_500, `${storedBytes} - ${bytes}`)
   assert.deepEqual(new Set(items.map(({ kind, reason }) => `${kind} ${reason}`)), new Set(['artifact quota']))
+})
+
+test('gc says by how much a folder stays over its cap when nothing more may go', async (t) => {
+  const { home } = await folderWithArtifacts(t)
+  const { stdout, status } = await runCli(home, ['gc', '--dry-run'], { TENSORPRESS_STORE_BYTES: '1000' })
+  assert.equal(status, 0)
+  assert.match(
+    stdout,
+    /Nothing would be removed\.\n\d+(\.\d)? KiB over the cap remain: in use by a job, used within the grace/,
+  )
 })
 
 test('gc refuses a folder that a running server holds, and says that the server does it', async (t) => {
