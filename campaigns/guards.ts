@@ -135,6 +135,46 @@ export const GUARDS: readonly Guard[] = [
       name: 'a step forwards ages nothing, is said once, and is believed after an hour',
     },
   },
+  {
+    promise: 'no time of a job lies before an earlier one, whatever the clock does',
+    file: 'src/store/sqlite-catalog.ts',
+    text: 'started_at = coalesce(started_at, max(created_at, ?))',
+    without: 'started_at = coalesce(started_at, ?)',
+    test: {
+      file: 'test/faults/clock.test.ts',
+      name: 'a clock that jumps a day backwards under a job costs no attempt and makes no negative time',
+    },
+  },
+  {
+    promise: 'bytes of an upload that became a model do not stay',
+    file: 'src/store/orphans.ts',
+    text: "state === 'receiving' || state === 'stored'",
+    without: "state !== 'refused'",
+    test: {
+      file: 'test/store/data-folder.test.ts',
+      name: 'the bytes of an upload that became a model are removed at start where a crash left them',
+    },
+  },
+  {
+    promise: 'a child that died unnoticed is a crash, not a bug',
+    file: 'src/validate/inference-child.ts',
+    text: ' || isBroken(error)) return',
+    without: ') return',
+    test: {
+      file: 'test/validate/inference-child.test.ts',
+      name: 'a child that is gone when it is asked, before its end was noticed, has crashed; that is no bug',
+    },
+  },
+  {
+    promise: 'a file is not blamed for a reader that somebody killed',
+    file: 'src/jobs/worker-pool.ts',
+    text: "return code === 'worker_crashed' && context['end'] === 'signal SIGKILL'",
+    without: 'return code === context.toString()',
+    test: {
+      file: 'test/jobs/worker-pool.test.ts',
+      name: 'a child that somebody kills under a file says nothing about the file, unless it happens again',
+    },
+  },
   // readers
   {
     promise: 'tensors of a safetensors file do not overlap',
@@ -193,7 +233,7 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'a body that stalls is given up',
     file: 'src/http/slow-clients.ts',
-    text: 'slowWindows = newBytes >= leastBytes || request.socket.isPaused() ? 0 : slowWindows + 1',
+    text: 'slowWindows = newBytes >= leastBytes || socket.isPaused() ? 0 : slowWindows + 1',
     without: 'slowWindows = newBytes < 0 ? 1 : 0',
     test: {
       file: 'test/http/server.test.ts',
