@@ -154,7 +154,7 @@ function takeLock(root: string): DatabaseSync {
       throw storeError(error, `locking the data folder ${root}`)
     throw new AppError(
       'conflict',
-      `Another process uses the data folder ${root} (process ${ownerOf(ownerPath)}). Stop it, or give --data-dir another folder.`,
+      `Another server uses the data folder ${root} (process ${ownerOf(ownerPath)}). Stop it, or give --data-dir another folder.`,
       { dataDir: root, holder: ownerOf(ownerPath) },
     )
   }
