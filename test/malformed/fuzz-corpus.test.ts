@@ -5,6 +5,7 @@ import '../../campaigns/fuzz/memory-hooks.ts'
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
+import type { FuzzTarget } from '../../campaigns/fuzz/target.ts'
 
 // After the hooks, so that the readers read from memory.
 const { openHandles } = await import('../../campaigns/fuzz/memory-files.ts')
@@ -31,8 +32,25 @@ test('every reader that needs no server has a stored corpus', () => {
 })
 
 for (const { name, module } of TARGETS.filter((entry) => stored.has(entry.name))) {
+  test(`most seeds of ${name} are taken, so that their mutations get past the first check`, async () => {
+    const { target } = (await import(module)) as { target: FuzzTarget }
+    const seeds = target.seeds()
+    let taken = 0
+    // One after the other: there is one set of files in memory.
+    for (const seed of seeds) {
+      const isTaken = await target.run(seed, new Dice(2)).then(
+        () => true,
+        () => false,
+      )
+      if (isTaken) taken++
+    }
+    assert.ok(taken > seeds.length / 2, `${taken} of ${seeds.length}`)
+  })
+}
+
+for (const { name, module } of TARGETS.filter((entry) => stored.has(entry.name))) {
   test(`the stored inputs of ${name} come to what they came to`, async () => {
-    const { target } = await import(module)
+    const { target } = (await import(module)) as { target: FuzzTarget }
     const cases = readCorpus(name)
     assert.ok(cases.length >= 15, `${cases.length}`)
     for (const [index, { outcome, checks, input }] of cases.entries()) {
