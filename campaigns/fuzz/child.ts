@@ -41,7 +41,7 @@ async function work(order: FuzzOrder): Promise<void> {
   const coverage = target.guided ? new CodeCoverage(SOURCES) : null
   const counts: Record<string, number> = {}
   const smallest = new Map<string, number>()
-  const collector = new CorpusCollector()
+  const collector = order.storeCorpus ? new CorpusCollector() : null
   let handlesBefore = 0
   await target.setUp?.()
   const figures = await fuzz(target, order, {
@@ -60,11 +60,11 @@ async function work(order: FuzzOrder): Promise<void> {
       smallest.set(finding.signature, size)
       send({ type: 'finding', finding, files: filesOf(input) })
     },
-    onKept: (input, outcome, checks) => collector.add(input, outcome, checks),
+    onKept: (input, outcome, checks) => collector?.add(input, outcome, checks),
     onProgress: (cases) => send({ type: 'progress', cases }),
   })
   await target.tearDown?.()
-  if (order.storeCorpus) collector.write(target.name)
+  collector?.write(target.name)
   coverage?.close()
   journal.close()
   send({ type: 'done', figures, counts })

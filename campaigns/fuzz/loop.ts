@@ -16,6 +16,8 @@ const MAX_BATCH_CASES = 1024
 const GROUP_CASES = 16
 /** Taken inputs of the corpus, and refused ones; beyond it a later one takes the place of an earlier one. */
 const MAX_CORPUS = 800
+/** Kinds of refusals that are told apart; a reader that quotes what it found would make a kind of every case. */
+const MAX_SIGNATURES = 4000
 /** Collections over a run; the memory figures rest on them. */
 const MEMORY_SAMPLES = 30
 
@@ -123,7 +125,8 @@ class Loop {
       const outcome = await this.#case(input, checks)
       const label = outcome.kind === 'right' ? outcome.label : 'finding'
       this.#outcomes[label] = (this.#outcomes[label] ?? 0) + 1
-      if (outcome.kind === 'right' && !this.#signatures.has(outcome.signature)) {
+      const hasRoom = this.#signatures.size < MAX_SIGNATURES
+      if (hasRoom && outcome.kind === 'right' && !this.#signatures.has(outcome.signature)) {
         this.#signatures.add(outcome.signature)
         this.#keep(input, outcome, checks)
       }
@@ -154,8 +157,10 @@ class Loop {
   #keep(input: FuzzInput, outcome: Outcome, checks: number): void {
     this.#hooks.onKept?.(input, outcome, checks)
     const list = outcome.kind === 'right' && outcome.taken ? this.#taken : this.#refused
-    if (list.length < MAX_CORPUS) list.push(input)
-    else list[this.#dice.below(MAX_CORPUS)] = input
+    // Bytes of its own: a view would keep all of what it was cut from.
+    const kept = input.map(({ name, bytes }) => ({ name, bytes: new Uint8Array(bytes) }))
+    if (list.length < MAX_CORPUS) list.push(kept)
+    else list[this.#dice.below(MAX_CORPUS)] = kept
   }
 
   /** Seeds and taken inputs more often than refused ones: what is refused early hides the code behind. */
