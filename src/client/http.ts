@@ -1,6 +1,7 @@
 // One request: address, key, time limit, and problem documents turned into errors. Entry: createHttp. Standard fetch only.
 
 import { BackOff } from './back-off.ts'
+import { bodyOf } from './body.ts'
 import { ConnectionError, TensorpressError } from './client-error.ts'
 import type { Problem } from './generated/schema.ts'
 
@@ -34,6 +35,10 @@ export interface Http {
   send(request: HttpRequest): Promise<Response>
   /** The same, tried again while that may help. Only for what may be sent twice. */
   sendPatiently(request: HttpRequest): Promise<Response>
+  /** The text of the answer, which may break off as well; tried again like sendPatiently. */
+  text(request: HttpRequest): Promise<string>
+  /** The same, as JSON. */
+  json<T>(request: HttpRequest): Promise<T>
 }
 
 const DEFAULT_TIMEOUT_MS = 60_000
@@ -72,20 +77,38 @@ export function createHttp(options: HttpOptions): Http {
     throw await failureOf(response, base)
   }
 
+  async function patiently<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+    const backOff = new BackOff(retryMs, signal)
+    for (;;) {
+      try {
+        return await attempt()
+      } catch (error) {
+        await backOff.wait(error)
+      }
+    }
+  }
+
+  const text = (request: HttpRequest) =>
+    patiently(request.signal, async () => textOf(await send(request), request.signal))
+
   return {
     retryMs,
     send,
-    async sendPatiently(request) {
-      const backOff = new BackOff(retryMs, request.signal)
-      for (;;) {
-        try {
-          return await send(request)
-        } catch (error) {
-          await backOff.wait(error)
-        }
-      }
-    },
+    sendPatiently: (request) => patiently(request.signal, () => send(request)),
+    text,
+    json: async <T>(request: HttpRequest) => JSON.parse(await text(request)) as T,
   }
+}
+
+/** An answer without a byte for this long is dead. */
+const SILENCE_MS = 60_000
+
+/** Throws ConnectionError when the connection breaks in the middle of the answer, or falls silent. */
+export async function textOf(response: Response, signal: AbortSignal | undefined): Promise<string> {
+  const decoder = new TextDecoder()
+  let text = ''
+  for await (const piece of bodyOf(response, SILENCE_MS, signal)) text += decoder.decode(piece, { stream: true })
+  return text + decoder.decode()
 }
 
 /** fetch says "fetch failed" and hides why in the cause. */
@@ -100,7 +123,7 @@ async function failureOf(response: Response, base: string): Promise<Error> {
   const type = response.headers.get('content-type') ?? ''
   if (type.startsWith('application/problem+json')) {
     try {
-      const problem = (await response.json()) as Problem
+      const problem = JSON.parse(await textOf(response, undefined)) as Problem
       return new TensorpressError(problem, retryAfterSeconds)
     } catch (error) {
       return new ConnectionError(`the answer of ${base} broke off`, response.status, error)

@@ -5,7 +5,7 @@ import { type DownloadSource, downloadFile } from './download-file.ts'
 import { followJob, isFinal } from './follow-job.ts'
 import { OPERATIONS, type Operations } from './generated/operations.ts'
 import type { ArtifactList, Dataset, Job, JobRequest, Model, Report } from './generated/schema.ts'
-import { createHttp, type Http, type HttpOptions } from './http.ts'
+import { createHttp, type Http, type HttpOptions, textOf } from './http.ts'
 import type { UploadSource } from './resumable-upload.ts'
 import { type TransferOptions, uploadDataset, uploadModel } from './upload-model.ts'
 
@@ -70,8 +70,7 @@ const READY_TIMEOUT_MS = 15_000
 
 export function createClient(options: HttpOptions): Client {
   const http = createHttp(options)
-  const json = async <T>(path: string, signal: AbortSignal | undefined) =>
-    (await (await http.sendPatiently({ method: 'GET', path, signal })).json()) as T
+  const json = <T>(path: string, signal: AbortSignal | undefined) => http.json<T>({ method: 'GET', path, signal })
   const jobPath = (id: string) => `/v1/jobs/${encodeURIComponent(id)}`
 
   const client: Client = {
@@ -85,17 +84,16 @@ export function createClient(options: HttpOptions): Client {
       const path = `/v1/models/${encodeURIComponent(name)}`
       const headers = { 'Content-Type': 'application/octet-stream' }
       const response = await http.send({ method: 'PUT', path, headers, body: blob, signal, timeoutMs: PUT_TIMEOUT_MS })
-      return (await response.json()) as Model
+      return JSON.parse(await textOf(response, signal)) as Model
     },
-    async createJob(request, { signal } = {}) {
-      const response = await http.sendPatiently({
+    createJob(request, { signal } = {}) {
+      return http.json<Job>({
         method: 'POST',
         path: '/v1/jobs',
         headers: { 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() },
         body: JSON.stringify(request),
         signal,
       })
-      return (await response.json()) as Job
     },
     follow: (jobId, { signal } = {}) => followJob(http, jobId, { signal }),
     async wait(jobId, { signal, onJob } = {}) {
@@ -106,10 +104,9 @@ export function createClient(options: HttpOptions): Client {
       return json<Job>(jobPath(jobId), signal)
     },
     report: (jobId, { signal } = {}) => json<Report>(`${jobPath(jobId)}/report`, signal),
-    async reportPage(jobId, { signal } = {}) {
+    reportPage(jobId, { signal } = {}) {
       const path = `${jobPath(jobId)}/report`
-      const response = await http.sendPatiently({ method: 'GET', path, headers: { Accept: 'text/html' }, signal })
-      return response.text()
+      return http.text({ method: 'GET', path, headers: { Accept: 'text/html' }, signal })
     },
     async artifacts(jobId, { signal, evenIfUnmet } = {}) {
       const query = evenIfUnmet ? '?evenIfUnmet=true' : ''
@@ -119,7 +116,7 @@ export function createClient(options: HttpOptions): Client {
     download: (file, { signal } = {}) => downloadFile(http, file, signal),
     async readiness({ signal } = {}) {
       const request = { method: 'GET', path: '/readyz', signal, timeoutMs: READY_TIMEOUT_MS, alsoStatus: 503 }
-      return (await (await http.send(request)).json()) as Operations['readiness']['result']
+      return JSON.parse(await textOf(await http.send(request), signal)) as Operations['readiness']['result']
     },
     async compress(files, { dataset, onJob, onProgress, signal, ...request }) {
       const model = await client.uploadModel(files, { signal, onProgress })
@@ -161,7 +158,6 @@ async function callOperation(
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     signal,
   }
-  const response = await (method === 'GET' ? http.sendPatiently(request) : http.send(request))
-  const type = response.headers.get('content-type') ?? ''
-  return type.startsWith('application/json') ? response.json() : undefined
+  const text = await (method === 'GET' ? http.text(request) : textOf(await http.send(request), signal))
+  return text === '' ? undefined : JSON.parse(text)
 }

@@ -129,8 +129,7 @@ async function offsetOf(http: Http, path: string, signal: AbortSignal | undefine
 
 /** Throws what the upload was refused for. */
 async function stateOf(http: Http, path: string, signal: AbortSignal | undefined): Promise<Upload> {
-  const response = await http.sendPatiently({ method: 'GET', path, signal })
-  const upload = (await response.json()) as Upload
+  const upload = await http.json<Upload>({ method: 'GET', path, signal })
   if (upload.error !== null) throw refusal(upload)
   return upload
 }

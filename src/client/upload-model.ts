@@ -38,7 +38,7 @@ export async function uploadModel(http: Http, files: UploadSource[], options: Tr
     const onProgress = (bytes: number) => progress(index, bytes)
     uploads.push((await uploadFile(http, file, { kind: 'model', set, signal, onProgress })).id)
   }
-  const response = await http.sendPatiently({
+  return http.json<Model>({
     method: 'POST',
     path: '/v1/upload-sets',
     headers: { 'Content-Type': 'application/json' },
@@ -46,7 +46,6 @@ export async function uploadModel(http: Http, files: UploadSource[], options: Tr
     signal,
     timeoutMs: JOIN_TIMEOUT_MS,
   })
-  return (await response.json()) as Model
 }
 
 export async function uploadDataset(http: Http, file: UploadSource, options: TransferOptions = {}): Promise<Dataset> {
@@ -80,8 +79,8 @@ async function knownModel(http: Http, files: UploadSource[], signal: AbortSignal
   return find<Model>(http, `/v1/models/${await modelId(hashed)}`, signal)
 }
 
-async function get<T>(http: Http, path: string, signal: AbortSignal | undefined): Promise<T> {
-  return (await (await http.sendPatiently({ method: 'GET', path, signal })).json()) as T
+function get<T>(http: Http, path: string, signal: AbortSignal | undefined): Promise<T> {
+  return http.json<T>({ method: 'GET', path, signal })
 }
 
 /** A key that may not read (403) does not keep from sending. */

@@ -201,3 +201,19 @@ test('an answer that is not from Tensorpress is told as such', async (t) => {
   const client = createClient({ baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/` })
   await assert.rejects(client.call('listModels'), /answered 404, and not as Tensorpress does/)
 })
+
+test('an answer that breaks off in the middle of its JSON is asked for again', async (t) => {
+  let asked = 0
+  const body = JSON.stringify({ items: [], next: null, padding: 'x'.repeat(100_000) })
+  const server = createServer((_request, response) => {
+    asked++
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': body.length })
+    if (asked > 1) response.end(body)
+    else response.write(body.slice(0, 50_000), () => response.destroy())
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const client = createClient({ baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+  assert.deepEqual((await client.call('listModels')).items, [])
+  assert.equal(asked, 2)
+})
