@@ -29,6 +29,12 @@ const sizeBytes = bytesOf(values.size)
 const folder = mkdtempSync(join(values.dir, 'tensorpress-large-'))
 const dataDir = join(folder, 'data')
 let server: ChildProcess | null = null
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(name, () => {
+    cleanUp()
+    process.exit(1)
+  })
+}
 
 try {
   const file = join(folder, 'large.safetensors')
@@ -68,6 +74,10 @@ try {
     }),
   )
 } finally {
+  cleanUp()
+}
+
+function cleanUp(): void {
   server?.kill('SIGKILL')
   rmSync(folder, { recursive: true, force: true })
 }
