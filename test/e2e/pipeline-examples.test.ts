@@ -85,7 +85,7 @@ const missing = (program: string) => spawnSync(program, ['--version']).error !==
 
 test('the clients of a deployment pipeline', { timeout: 900_000 }, async (t) => {
   const folder = tempFolder(t)
-  const model = pipelineModel(folder)
+  const model = await pipelineModel(folder)
   // One server for all: what a client asks again is in its store.
   const server = await startServer(t)
   for (const [index, client] of CLIENTS.entries()) {
@@ -123,11 +123,10 @@ async function checkClient(t: TestContext, client: PipelineClient, setting: Sett
   const command = client.command(folder)
   const runClient = (options: Record<string, string>, env: Record<string, string>) =>
     run(command, options, { ...client.env?.(model), ...env })
-  const data: Record<string, string> = model.dataset === null ? {} : { dataset: model.dataset }
   // A name that shells and multipart bodies have to quote.
   const awkwardName = join(folder, 'my "best" model;type=a, v1.onnx')
   copyFileSync(model.path, awkwardName)
-  const gate = { model: awkwardName, require: model.require, ...data }
+  const gate = { model: awkwardName, require: model.require, dataset: model.dataset }
   /** A folder of its own for what a run writes. */
   const place = (of: string) => {
     mkdirSync(join(folder, of))
