@@ -1,6 +1,7 @@
-# What a schema cannot say, for schemathesis: valid models and datasets, recipes and requirements (they are languages), ids of
-# things that exist, and the media type of tus. Only requests that are meant to be right are changed; those that are meant to be
-# wrong stay as they are. Loaded by campaigns/api-schemathesis.ts, which gives the seeds in TENSORPRESS_API_SEEDS.
+# What a schema cannot say, for schemathesis: valid models and datasets, recipes and requirements (they are languages), where
+# webhooks may go, ids of things that exist, and the media type of tus. Only requests that are meant to be right are changed; those
+# that are meant to be wrong stay as they are. Loaded by campaigns/api-schemathesis.ts, which gives the seeds in
+# TENSORPRESS_API_SEEDS.
 
 import json
 import os
@@ -14,6 +15,8 @@ MODEL_BYTES = bytes.fromhex(SEEDS["modelHex"])
 DATASET_BYTES = bytes.fromhex(SEEDS["datasetHex"])
 RECIPES = ["int8", "fp16", "prune-50+int8", {"steps": [{"preset": "int8"}]}, {"steps": [{"method": "cast", "dtype": "fp16"}]}]
 REQUIREMENTS = ["maxSizeRatio=2", {"maxSizeRatio": 2}, [{"metric": "cosine", "min": 0.5}]]
+# One is refused by its address, the other has none: nothing is ever called.
+WEBHOOKS = ["https://192.0.2.1/hook", "https://tensorpress.invalid/hook"]
 METADATA = ["filename bS5vbm54", "filename ZC5ucHo=,kind ZGF0YXNldA==", "filename bS5vbm54,set YQ=="]
 PATCH_TYPE = "application/offset+octet-stream"
 
@@ -66,6 +69,8 @@ def before_call(ctx, case, kwargs):
     if "require" in case.body:
         require = dice.choice(REQUIREMENTS)
         case.body["require"] = json.dumps(require) if multipart and not isinstance(require, str) else require
+    if isinstance(case.body.get("webhook"), dict):
+        case.body["webhook"]["url"] = dice.choice(WEBHOOKS)
     if not multipart and "model" in case.body and dice.random() < 0.7:
         case.body["model"] = SEEDS["models"]
         if case.body.get("dataset") is not None:

@@ -99,7 +99,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
                 .enum(['true', 'false'])
                 .optional()
                 .meta({ description: '`false`: neither measure nor validate.' }),
-              webhook: z.string().optional().meta({ description: 'JSON, as in POST /v1/jobs.' }),
+              webhook: webhookInput.optional(),
             }),
           },
         },

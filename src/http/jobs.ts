@@ -50,7 +50,7 @@ export const webhookInput = z
   .strictObject({
     url: z
       .string()
-      .min(1)
+      .regex(/^https?:\/\//i, 'must begin with https://')
       .max(2048)
       .meta({ description: 'https, to a public address unless the operator allows others.' }),
     secret: z
