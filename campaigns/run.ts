@@ -83,7 +83,8 @@ const startedAt = new Date()
 const startMs = performance.now()
 const commit = currentCommit()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => {
+  // `timeout` and terminals send it twice; the second one must not end the clearing up.
+  process.on(signal, () => {
     killCampaignServers()
     rmSync(folder, { recursive: true, force: true })
     process.exit(STOP_STATUS[signal])
