@@ -51,13 +51,27 @@ export const LIMITS = {
     unit: 'count',
     reason: 'Uploads in progress at once: each holds a disk stream and hashes on the server thread.',
   },
+  parallelUploadsPerKey: {
+    default: 4,
+    min: 1,
+    max: 1000,
+    unit: 'count',
+    reason: 'Of those, uploads of one API key: half, so that one client cannot keep the others from sending.',
+  },
   openUploads: {
+    default: 1024,
+    min: 1,
+    max: 100_000,
+    unit: 'count',
+    reason: 'Resumable uploads that are not finished, over all clients: too few to fill a folder.',
+  },
+  openUploadsPerKey: {
     default: 256,
     min: 1,
     max: 100_000,
     unit: 'count',
     reason:
-      'Resumable uploads that are not finished, over all clients: more than the shards of one model, too few to fill a folder.',
+      'Of those, uploads of one API key: more than the shards of one model, and a quarter, so that what one client leaves unfinished does not keep out the others.',
   },
   uploadExpirySeconds: {
     default: 86_400,

@@ -58,6 +58,7 @@ export async function serve(options: ServeOptions = {}): Promise<number> {
       maxModelFiles: limits.uploadParts,
       maxTensors: limits.tensors,
       maxOpenUploads: limits.openUploads,
+      maxOpenUploadsPerKey: limits.openUploadsPerKey,
       uploadExpiryMs: limits.uploadExpirySeconds * 1000,
       maxQueuedJobs: limits.queueLength,
       maxJobsPerKey: limits.jobsPerKey,

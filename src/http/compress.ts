@@ -140,7 +140,7 @@ export function compressRoutes({ service, config, gate }: HttpDeps): Route[] {
       async handle(request, response) {
         const prefer = parsePrefer(request.get('prefer'), limits.waitSeconds)
         const idempotencyKey = readIdempotencyKey(request.get('idempotency-key'))
-        const { job } = await gate.run(request, async () => {
+        const { job } = await gate.run(request, response, async () => {
           const model = service.models.beginUpload()
           const dataset = service.datasets.beginUpload()
           return gate.receive([model, dataset], async () => {

@@ -94,7 +94,7 @@ export function datasetRoutes({ service, config, gate }: HttpDeps): Route[] {
             return upload.commit()
           })
         }
-        const { view, created } = await gate.run(request, receive, 'datasetBytes')
+        const { view, created } = await gate.run(request, response, receive, 'datasetBytes')
         response.location(`/v1/datasets/${view.id}`)
         sendJson(response, created ? 201 : 200, datasetBody(view))
       },

@@ -1,7 +1,7 @@
 // /v1/models: upload (multipart or raw), list, describe, tensor table, weight histogram, delete. Bytes are hashed and stored
 // here and looked at in the inspect child only.
 
-import type { Request } from 'express'
+import type { Request, Response } from 'express'
 import { z } from 'zod'
 import { PAGE_SIZE } from '../config.ts'
 import { AppError } from '../errors.ts'
@@ -193,9 +193,10 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
 
   const store = async (
     request: Request,
+    response: Response,
     fill: (upload: ReturnType<typeof service.models.beginUpload>) => Promise<void>,
   ) =>
-    gate.run(request, async () => {
+    gate.run(request, response, async () => {
       const upload = service.models.beginUpload()
       return gate.receive([upload], async () => {
         await fill(upload)
@@ -232,7 +233,7 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
       responses: STORED,
       errors: [...UPLOAD_ERRORS, ...FORMAT_ERRORS],
       async handle(request, response) {
-        const { view, created } = await store(request, async (upload) => {
+        const { view, created } = await store(request, response, async (upload) => {
           let main = false
           await receiveMultipart(request, response, limits, {
             fields: [],
@@ -284,7 +285,7 @@ export function modelRoutes({ service, config, gate }: HttpDeps): Route[] {
             },
           )
         }
-        const { view, created } = await store(request, async (upload) => {
+        const { view, created } = await store(request, response, async (upload) => {
           await upload.addFile(pathParam(request, 'id'), request, declaredBytes(request))
         })
         response.location(`/v1/models/${view.id}`)

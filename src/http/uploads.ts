@@ -224,7 +224,7 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
         },
       },
       errors: [...UPLOAD_ERRORS, ...TUS_ERRORS, ...FINISH_ERRORS],
-      handle: (request, response) => gate.run(request, () => tus(request, response, null)),
+      handle: (request, response) => gate.run(request, response, () => tus(request, response, null)),
     },
     {
       method: 'head',
@@ -296,7 +296,7 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
       errors: [...UPLOAD_ERRORS, ...TUS_ERRORS, ...FINISH_ERRORS],
       async handle(request, response) {
         const { id: uploadId } = await owned(response, pathParam(request, 'id'))
-        await gate.run(request, () => tus(request, response, uploadId))
+        await gate.run(request, response, () => tus(request, response, uploadId))
       },
     },
     {

@@ -31,6 +31,8 @@ export interface ServiceLimits {
   maxTensors: number
   /** Resumable uploads that are not finished. */
   maxOpenUploads: number
+  /** Those of one API key. */
+  maxOpenUploadsPerKey: number
   /** A resumable upload without new bytes for this long is removed. */
   uploadExpiryMs: number
   /** Free bytes that the data folder must keep; uploads and jobs that would go below are refused with disk_full. */

@@ -21,6 +21,8 @@ export interface ResumableLimits extends Omit<UploadLimits, 'sizeLimit'> {
   maxDatasetBytes: number
   /** Uploads that are not finished. */
   maxOpen: number
+  /** Those of one API key. */
+  maxOpenPerKey: number
   /** An upload without new bytes for this long is removed. */
   expiryMs: number
 }
@@ -124,7 +126,8 @@ export function createResumableUploads(
           await fs.writeFile(pathOf(upload.id), '', { flag: 'wx' })
           await syncFolder(data.uploads)
         })
-        const rules = { maxOpen: limits.maxOpen, maxSetBytes: limits.maxUploadBytes, maxSetFiles: limits.maxFiles }
+        const { maxOpen, maxOpenPerKey, maxUploadBytes: maxSetBytes, maxFiles: maxSetFiles } = limits
+        const rules = { maxOpen, maxOpenPerKey, maxSetBytes, maxSetFiles }
         const added = await catalog.addUpload(record, rules)
         if (added.kind !== 'added') throw refusal(added, upload, limits)
       } catch (error) {
@@ -240,13 +243,18 @@ function tooLarge(limit: 'uploadBytes' | 'datasetBytes', allowed: number, reques
 
 function refusal(
   result: Exclude<Awaited<ReturnType<Catalog['addUpload']>>, { kind: 'added' }>,
-  { fileName, setName }: NewUpload,
+  { fileName, setName, submittedBy }: NewUpload,
   limits: ResumableLimits,
 ): AppError {
   switch (result.kind) {
     case 'too_many': {
       const detail = `${result.open} uploads are open, as many as are allowed. Finish or delete some, or try again later.`
       const context = { limit: 'openUploads', allowed: limits.maxOpen, requested: result.open + 1 }
+      return new AppError('too_many_uploads', detail, context)
+    }
+    case 'too_many_of_key': {
+      const detail = `${result.open} uploads of API key "${submittedBy}" are open, as many as limit openUploadsPerKey allows. Finish or delete some.`
+      const context = { limit: 'openUploadsPerKey', allowed: limits.maxOpenPerKey, requested: result.open + 1 }
       return new AppError('too_many_uploads', detail, context)
     }
     case 'set_too_large':

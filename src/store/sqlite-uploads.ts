@@ -20,6 +20,11 @@ export function sqliteUploads({ get, all, run, call, transaction }: Statements):
     addUpload: (upload, rules) =>
       call('adding an upload', () =>
         transaction(() => {
+          if (upload.submittedBy !== null) {
+            const sql = `SELECT count(*) AS n FROM uploads WHERE submitted_by = ? AND ${OPEN}`
+            const own = Number(get(sql, upload.submittedBy)?.['n'])
+            if (own >= rules.maxOpenPerKey) return { kind: 'too_many_of_key', open: own }
+          }
           const open = Number(get(`SELECT count(*) AS n FROM uploads WHERE ${OPEN}`)?.['n'])
           if (open >= rules.maxOpen) return { kind: 'too_many', open }
           if (upload.setName !== null) {

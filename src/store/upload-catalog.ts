@@ -38,6 +38,8 @@ export interface UploadRecord {
 export interface UploadRules {
   /** Rows in state receiving or stored. */
   maxOpen: number
+  /** Those of one API key; without keys there is nobody to tell apart. */
+  maxOpenPerKey: number
   /** Of the files of one set together. */
   maxSetBytes: number
   maxSetFiles: number
@@ -46,6 +48,7 @@ export interface UploadRules {
 export type AddUploadResult =
   | { kind: 'added' }
   | { kind: 'too_many'; open: number }
+  | { kind: 'too_many_of_key'; open: number }
   | { kind: 'set_too_large'; sizeBytes: number }
   | { kind: 'set_too_long'; files: number }
   | { kind: 'name_taken'; uploadId: string }

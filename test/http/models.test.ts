@@ -4,6 +4,8 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import http from 'node:http'
 import { test } from 'node:test'
+import { parseApiKeys } from '../../src/access/api-key.ts'
+import { fixedRing } from '../../src/access/key-ring.ts'
 import { AppError } from '../../src/errors.ts'
 import { httpApp, listening } from '../support/http-app.ts'
 
@@ -182,6 +184,25 @@ test('uploads beyond parallelUploads get 429 with Retry-After', { timeout: 30_00
   assert.deepEqual(refused.body.context, { limit: 'parallelUploads', allowed: 1, requested: 2 })
   assert.equal(refused.headers['retry-after'], '5')
   held.destroy()
+})
+
+test('uploads of one key beyond parallelUploadsPerKey get 429; other keys send on', { timeout: 30_000 }, async (t) => {
+  const secret = 'A'.repeat(43)
+  const keys = fixedRing(parseApiKeys(`ann:submit:${secret}1 bob:submit:${secret}2`, 'keys'))
+  const { app, call, service } = httpApp(t, { parallelUploads: 2, parallelUploadsPerKey: 1 }, {}, keys)
+  const port = await listening(t, app)
+  const as = (who: number) => ({ authorization: `Bearer ${secret}${who}` })
+  const held = http.request({ port, host: '127.0.0.1', method: 'PUT', path: '/v1/models/x', headers: as(1) })
+  held.on('error', () => {})
+  held.write('half')
+  while (service.leftovers().length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  const refused = await call('put', '/v1/models/y').set(as(1)).send(Buffer.from('y')).expect(429)
+  assert.equal(refused.body.code, 'too_many_uploads')
+  assert.deepEqual(refused.body.context, { limit: 'parallelUploadsPerKey', allowed: 1, requested: 2 })
+  await call('put', '/v1/models/y').set(as(2)).send(Buffer.from('y')).expect(201)
+  held.destroy()
+  while (service.leftovers().length > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await call('put', '/v1/models/z').set(as(1)).send(Buffer.from('z')).expect(201)
 })
 
 test('models are listed newest first, a page at a time', async (t) => {

@@ -204,6 +204,24 @@ test('limits hold before bytes are taken', async (t) => {
   await create(5, { filename: 'y' })
 })
 
+test('one key may have so many uploads open; the others go on', async (t) => {
+  const secret = 'A'.repeat(43)
+  const keys = fixedRing(parseApiKeys(`ann:submit:${secret}1 bob:submit:${secret}2`, 'keys'))
+  const { call } = await uploadApp(t, { keys, limits: { openUploads: 3, openUploadsPerKey: 1 } })
+  const as = (who: number, method: Parameters<typeof call>[0], path: string) =>
+    call(method, path).set('Authorization', `Bearer ${secret}${who}`)
+  const begin = (who: number) =>
+    as(who, 'post', '/v1/uploads').set('Upload-Length', '10').set('Upload-Metadata', metadataOf(NAME))
+  const path = (await begin(1).expect(201)).headers['location']!
+  const refused = await begin(1).expect(429)
+  assert.equal(refused.body.code, 'too_many_uploads')
+  assert.deepEqual(refused.body.context, { limit: 'openUploadsPerKey', allowed: 1, requested: 2 })
+  assert.match(refused.body.detail, /"ann"/)
+  await begin(2).expect(201)
+  await as(1, 'delete', path).expect(204)
+  await begin(1).expect(201)
+})
+
 test('a disk that cannot hold what is announced refuses it at the creation', async (t) => {
   const { call } = await uploadApp(t, { limits: { uploadBytes: 1e15 } })
   const refused = await call('post', '/v1/uploads')

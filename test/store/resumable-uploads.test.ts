@@ -26,6 +26,7 @@ const LIMITS = {
   maxFiles: 4,
   minFreeBytes: 0,
   maxOpen: 10,
+  maxOpenPerKey: 5,
   expiryMs: 60_000,
 }
 

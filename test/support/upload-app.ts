@@ -51,6 +51,7 @@ export async function uploadApp(test: TestContext, options: UploadAppOptions = {
       maxDatasetBytes: limits.datasetBytes,
       maxModelFiles: limits.uploadParts,
       maxOpenUploads: limits.openUploads,
+      maxOpenUploadsPerKey: limits.openUploadsPerKey,
       uploadExpiryMs: limits.uploadExpirySeconds * 1000,
       minFreeBytes: limits.diskFloorBytes,
     },

@@ -6,7 +6,7 @@ import type { UploadRecord, UploadRules } from '../../src/store/upload-catalog.t
 
 const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString()
 
-const RULES: UploadRules = { maxOpen: 10, maxSetBytes: 1000, maxSetFiles: 3 }
+const RULES: UploadRules = { maxOpen: 10, maxOpenPerKey: 5, maxSetBytes: 1000, maxSetFiles: 3 }
 
 export function uploadRow(id: string, change: Partial<UploadRecord> = {}): UploadRecord {
   return {
@@ -50,6 +50,25 @@ export function uploadCatalogContract(
     assert.equal(await catalog.deleteUpload('u'), false)
     assert.equal(await catalog.getUpload('u'), null)
   })
+
+  contract(
+    'open uploads of one key are counted apart; other keys, and uploads without one, are judged without them',
+    async (catalog) => {
+      const rules = { ...RULES, maxOpenPerKey: 1, maxOpen: 4 }
+      assert.deepEqual(await catalog.addUpload(uploadRow('a'), rules), { kind: 'added' })
+      assert.deepEqual(await catalog.addUpload(uploadRow('b'), rules), { kind: 'too_many_of_key', open: 1 })
+      assert.deepEqual(await catalog.addUpload(uploadRow('b', { submittedBy: 'cd' }), rules), { kind: 'added' })
+      for (const id of ['c', 'd']) {
+        assert.deepEqual(await catalog.addUpload(uploadRow(id, { submittedBy: null }), rules), { kind: 'added' })
+      }
+      assert.deepEqual(await catalog.addUpload(uploadRow('e', { submittedBy: null }), rules), {
+        kind: 'too_many',
+        open: 4,
+      })
+      await catalog.changeUpload('a', { state: 'finished', resultId: 'm' })
+      assert.deepEqual(await catalog.addUpload(uploadRow('e'), rules), { kind: 'added' })
+    },
+  )
 
   contract('open uploads are counted, finished and refused ones are not', async (catalog) => {
     const rules = { ...RULES, maxOpen: 2 }
