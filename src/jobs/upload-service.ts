@@ -42,6 +42,9 @@ export function createUploadService(
   const busy = new Map<string, number>()
   const running = new Set<Promise<unknown>>()
   const finishing = new Map<string, Promise<UploadRecord>>()
+  /** Ids of each call that joins uploads to a model, or waits for that. */
+  const joins = new Set<readonly string[]>()
+  const removing = new Set<string>()
   let expiryTimer: NodeJS.Timeout | null = null
 
   function refuseWhenClosing(): void {
@@ -88,6 +91,7 @@ export function createUploadService(
     return {
       folder,
       files: records.map(storedFile),
+      uploadIds: records.map(({ id }) => id),
       discard: () => inStore('discarding staged files', () => fs.rm(folder, { recursive: true, force: true })),
     }
   }
@@ -100,16 +104,17 @@ export function createUploadService(
     const staged = await stage(records)
     try {
       const result = await commit(parts, staged)
-      for (const { id } of records) await markFinished(id, result.view.id)
+      await markFinished(records, result.view.id)
       return result
     } finally {
       await staged.discard() // what was published has been moved out
     }
   }
 
-  async function markFinished(id: string, resultId: string): Promise<void> {
-    await change(id, { state: 'finished', resultId })
-    await uploads.dropBytes(id)
+  async function markFinished(records: readonly UploadRecord[], resultId: string): Promise<void> {
+    const ids = records.map(({ id }) => id)
+    await catalog.finishUploads(ids, resultId)
+    for (const id of ids) await uploads.dropBytes(id)
   }
 
   async function refuse(id: string, error: AppError): Promise<never> {
@@ -201,7 +206,10 @@ export function createUploadService(
         finished: records.filter(({ state }) => state === 'finished').map(({ id }) => id),
       })
     }
-    for (const { id, state } of records) if (state === 'stored') await markFinished(id, known.id)
+    await markFinished(
+      records.filter(({ state }) => state === 'stored'),
+      known.id,
+    )
     return { view: modelView(await models.get(known.id)), created: false }
   }
 
@@ -215,7 +223,7 @@ export function createUploadService(
     },
     async get(id) {
       const record = await uploads.get(id)
-      if (isDue(record) && !busy.has(id) && !closing.signal.aborted) finishLater(id)
+      if (isDue(record) && !busy.has(id) && !removing.has(id) && !closing.signal.aborted) finishLater(id)
       return uploadView(record)
     },
     append: (id, offsetBytes, stream) => working([id], () => uploads.append(id, offsetBytes, stream, closing.signal)),
@@ -226,12 +234,34 @@ export function createUploadService(
           path: 'body.uploads',
         })
       }
-      const { setName } = await uploads.get(ids[0]!)
-      return exclusively(setName ?? '', () => working(ids, () => commitSet(ids)))
+      const gone = ids.find((id) => removing.has(id))
+      if (gone !== undefined) {
+        throw new AppError('conflict', `Upload ${gone} is being deleted; upload that file again.`, { upload: gone })
+      }
+      const join = [...ids]
+      joins.add(join)
+      try {
+        const { setName } = await uploads.get(ids[0]!)
+        return await working(ids, () => exclusively(setName ?? '', () => commitSet(ids)))
+      } finally {
+        joins.delete(join)
+      }
     },
     async remove(id) {
-      if (finishing.has(id)) await finishing.get(id)?.catch(() => {})
-      await uploads.remove(id)
+      if ([...joins].some((ids) => ids.includes(id))) {
+        throw new AppError(
+          'conflict',
+          `Upload ${id} is being joined with others to a model. Delete it when that call was answered.`,
+          { upload: id },
+        )
+      }
+      removing.add(id)
+      try {
+        await finishing.get(id)?.catch(() => {})
+        await uploads.remove(id)
+      } finally {
+        removing.delete(id)
+      }
     },
 
     async start() {

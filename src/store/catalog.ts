@@ -123,14 +123,14 @@ export type EnqueueResult =
 export type DeleteResult = { kind: 'deleted' | 'missing' } | { kind: 'in_use'; jobId: string }
 
 export interface Catalog extends UploadCatalog, RetentionRows, WebhookRows {
-  /** false: a row with this id was there already and stays as it is. */
-  addModel(model: ModelRecord): Promise<boolean>
+  /** Finishes `uploadIds` in the same transaction. false: a row with this id was there already and stays as it is. */
+  addModel(model: ModelRecord, uploadIds?: readonly string[]): Promise<boolean>
   getModel(id: string): Promise<ModelRecord | null>
   listModels(page: PageRequest): Promise<Page<ModelRecord>>
   /** Refuses while a queued or running job uses the model. */
   deleteModel(id: string): Promise<DeleteResult>
 
-  addDataset(dataset: DatasetRecord): Promise<boolean>
+  addDataset(dataset: DatasetRecord, uploadIds?: readonly string[]): Promise<boolean>
   getDataset(id: string): Promise<DatasetRecord | null>
   listDatasets(page: PageRequest): Promise<Page<DatasetRecord>>
   deleteDataset(id: string): Promise<DeleteResult>

@@ -54,7 +54,7 @@ export function createDatasetStore(data: DataFolder, catalog: Catalog): DatasetS
           await inStore(`publishing dataset ${record.id}`, () =>
             publish(join(upload.folder, file.name), place(record.id)),
           )
-          await catalog.addDataset(record)
+          await catalog.addDataset(record, upload.uploadIds)
         } catch (error) {
           // What has a row, or may have one, stays.
           const row = await catalog.getDataset(record.id).catch(() => 'unknown')

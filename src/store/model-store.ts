@@ -92,7 +92,7 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
             await fs.rm(folderOf(id), { recursive: true, force: true })
             await publish(staged, folderOf(id))
           })
-          await catalog.addModel(record)
+          await catalog.addModel(record, upload.uploadIds)
         } catch (error) {
           await removeUnlisted(id, staged)
           throw error

@@ -19,7 +19,7 @@ import { RESTORE, storeError } from './file-errors.ts'
 import { migrate } from './sqlite-migrate.ts'
 import { artifactUser, createRetentionRows, jobUser, releaseBlobs, useBlobs } from './sqlite-retention.ts'
 import { createStatements, parse, type Row, textOrNull } from './sqlite-statements.ts'
-import { sqliteUploads } from './sqlite-uploads.ts'
+import { finishUploads, sqliteUploads } from './sqlite-uploads.ts'
 import { addWebhook, createWebhookRows, releaseWebhooks } from './sqlite-webhooks.ts'
 
 /**
@@ -116,7 +116,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
   }
 
   return {
-    addModel: (model) =>
+    addModel: (model, uploadIds = []) =>
       call('adding a model', () => {
         const { id, files, sizeBytes, summary, tensorCount, parameterCount, createdAt } = model
         const sql = `INSERT INTO models (id, files, size_bytes, summary, tensor_count, parameter_count, created_at, last_used_at)
@@ -129,7 +129,10 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
           parameterCount,
           createdAt,
         ]
-        return run(sql, id, ...values) === 1
+        return transaction(() => {
+          finishUploads(statements, uploadIds, id)
+          return run(sql, id, ...values) === 1
+        })
       }),
     getModel: (id) =>
       call('reading a model', () => {
@@ -139,12 +142,15 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
     listModels: (request) => call('listing models', () => page('models', '', [], request, readModel)),
     deleteModel: (id) => call('deleting a model', () => remove('models', 'model_id', id)),
 
-    addDataset: (dataset) =>
+    addDataset: (dataset, uploadIds = []) =>
       call('adding a dataset', () => {
         const sql = `INSERT INTO datasets (id, file, arrays, size_bytes, created_at, last_used_at)
                      VALUES (?, ?, ?, ?, ?5, ?5) ON CONFLICT (id) DO NOTHING`
         const { id, file, arrays, createdAt } = dataset
-        return run(sql, id, JSON.stringify(file), JSON.stringify(arrays), file.sizeBytes, createdAt) === 1
+        return transaction(() => {
+          finishUploads(statements, uploadIds, id)
+          return run(sql, id, JSON.stringify(file), JSON.stringify(arrays), file.sizeBytes, createdAt) === 1
+        })
       }),
     getDataset: (id) =>
       call('reading a dataset', () => {

@@ -1,4 +1,5 @@
-// Resumable uploads in the SQLite catalogue. Entry: sqliteUploads, whose calls become part of the Catalog.
+// Resumable uploads in the SQLite catalogue. Entries: sqliteUploads, whose calls become part of the Catalog; finishUploads for
+// the transactions that add what was made of them.
 
 import { type Row, type Statements, textOrNull } from './sqlite-statements.ts'
 import { clashingName } from './upload.ts'
@@ -15,7 +16,15 @@ const COLUMNS: Record<keyof UploadChange, string> = {
   expiresAt: 'expires_at',
 }
 
-export function sqliteUploads({ get, all, run, call, transaction }: Statements): UploadCatalog {
+/** In one statement; with others inside a transaction. */
+export function finishUploads({ run }: Statements, ids: readonly string[], resultId: string): void {
+  if (ids.length === 0) return
+  const sql = `UPDATE uploads SET state = 'finished', result_id = ? WHERE id IN (SELECT value FROM json_each(?))`
+  run(sql, resultId, JSON.stringify(ids))
+}
+
+export function sqliteUploads(statements: Statements): UploadCatalog {
+  const { get, all, run, call, transaction } = statements
   return {
     addUpload: (upload, rules) =>
       call('adding an upload', () =>
@@ -80,6 +89,7 @@ export function sqliteUploads({ get, all, run, call, transaction }: Statements):
         const row = get(`UPDATE uploads SET ${assignments} WHERE id = ? RETURNING *`, ...values, id)
         return row === undefined ? null : readUpload(row)
       }),
+    finishUploads: (ids, resultId) => call('finishing uploads', () => finishUploads(statements, ids, resultId)),
     deleteUpload: (id) => call('deleting an upload', () => run('DELETE FROM uploads WHERE id = ?', id) === 1),
     listUploads: (state) =>
       call('listing uploads', () => {

@@ -65,6 +65,8 @@ export interface UploadCatalog {
   getUpload(id: string): Promise<UploadRecord | null>
   /** null: no such row. */
   changeUpload(id: string, change: UploadChange): Promise<UploadRecord | null>
+  /** All of them became this model or dataset; ids without a row are passed over. */
+  finishUploads(ids: readonly string[], resultId: string): Promise<void>
   deleteUpload(id: string): Promise<boolean>
   /** Of one state, or of all; oldest first. */
   listUploads(state: UploadState | null): Promise<UploadRecord[]>

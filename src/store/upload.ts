@@ -30,6 +30,8 @@ export interface StagedFiles {
   readonly folder: string
   /** In order of arrival. */
   readonly files: FileRecord[]
+  /** Resumable uploads that the files came from: finished by the row that publishes them, so that no byte is counted twice. */
+  readonly uploadIds?: readonly string[]
   /** Removes the folder; safe to call at any time and more than once. */
   discard(): Promise<void>
 }

@@ -9,6 +9,7 @@ import { test } from 'node:test'
 import * as tus from 'tus-js-client'
 import { parseApiKeys } from '../../src/access/api-key.ts'
 import { fixedRing } from '../../src/access/key-ring.ts'
+import type { Service } from '../../src/jobs/service.ts'
 import { buildSafetensors, f32Bytes } from '../support/build-safetensors.ts'
 import { listening } from '../support/http-app.ts'
 import { tinyModel } from '../support/start-service.ts'
@@ -147,6 +148,59 @@ test('a set whose file is missing says so, keeps the others, and goes on when it
   assert.match(refused.body.detail, /m-2\.safetensors/)
   uploads.push(await add('m-2.safetensors'))
   await call('post', '/v1/upload-sets').send({ uploads }).expect(201)
+})
+
+test('a file that is being joined is not deleted, and one that is being deleted is not joined; nothing is lost', async (t) => {
+  const { create, send, call, service } = await uploadApp(t)
+  const paths: string[] = []
+  for (const [filename, bytes] of Object.entries(shards())) {
+    const path = await create(bytes.length, { filename, set: 's' })
+    await send(path, 0, bytes).expect(204)
+    paths.push(path)
+  }
+  const uploads = paths.map((path) => path.split('/').at(-1)!)
+  const joined = service.uploads.commitSet(uploads)
+  await assert.rejects(service.uploads.remove(uploads[1]!), { code: 'conflict', context: { upload: uploads[1] } })
+  const { view, created } = await joined
+  assert.equal(created, true)
+  await call('get', `/v1/models/${view.id}`).expect(200)
+
+  const removed = service.uploads.remove(uploads[1]!)
+  await assert.rejects(service.uploads.commitSet(uploads), { code: 'conflict' })
+  await removed
+  await call('get', paths[1]!).expect(404)
+  await call('delete', paths[0]!).expect(204)
+})
+
+test('what became a model counts once in the store at every moment', async (t) => {
+  const usages: ReturnType<Service['health']>[] = []
+  const { create, send, service } = await uploadApp(t, {
+    // Told when the model has its row, before anything else happens.
+    hooks: { uploaded: () => usages.push(service.health()) },
+  })
+  const bytes = tinyModel()
+  await send(await create(bytes.length, NAME), 0, bytes).expect(204)
+  const ids: string[] = []
+  let setBytes = 0
+  for (const [filename, part] of Object.entries(shards())) {
+    const path = await create(part.length, { filename, set: 's' })
+    await send(path, 0, part).expect(204)
+    ids.push(path.split('/').at(-1)!)
+    setBytes += part.length
+  }
+  await service.uploads.commitSet(ids)
+  const npz = npzBytes({ x: f4([1], [1]) })
+  await send(await create(npz.length, { filename: 'd.npz', kind: 'dataset' }), 0, npz).expect(204)
+  const found = (await Promise.all(usages)).map(({ store: { usage } }) => [
+    usage.modelBytes,
+    usage.datasetBytes,
+    usage.uploadBytes,
+  ])
+  assert.deepEqual(found, [
+    [bytes.length, 0, 0],
+    [bytes.length + setBytes, 0, 0],
+    [bytes.length + setBytes, npz.length, 0],
+  ])
 })
 
 test('what does not belong together is not joined', async (t) => {

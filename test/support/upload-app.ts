@@ -10,7 +10,7 @@ import { fixedRing, type KeyRing } from '../../src/access/key-ring.ts'
 import { type Limits, loadConfig } from '../../src/config.ts'
 import { createApp, listRoutes } from '../../src/http/app.ts'
 import { UploadGate } from '../../src/http/upload-gate.ts'
-import type { Service } from '../../src/jobs/service.ts'
+import type { Service, ServiceHooks } from '../../src/jobs/service.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 import { assertDocumented } from './assert-documented.ts'
@@ -36,6 +36,7 @@ export interface UploadAppOptions {
   dataDir?: string
   limits?: Partial<Limits>
   inspectEntry?: string
+  hooks?: ServiceHooks
   keys?: KeyRing
 }
 
@@ -55,6 +56,7 @@ export async function uploadApp(test: TestContext, options: UploadAppOptions = {
       uploadExpiryMs: limits.uploadExpirySeconds * 1000,
       minFreeBytes: limits.diskFloorBytes,
     },
+    ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
     ...(options.inspectEntry === undefined ? {} : { internals: { inspectEntry: options.inspectEntry } }),
   })
   const metrics = createMetrics('0.0.0-test', false)
