@@ -75,7 +75,7 @@ const webhookSchema = component(
     lastStatus: z.int().nullable().meta({ description: 'Status of the last answer; null: none came.' }),
     lastError: z.string().nullable(),
     lastAttemptAt: time.nullable(),
-    nextAttemptAt: time.nullable(),
+    nextAttemptAt: time.nullable().meta({ description: 'Of a pending one null: at once.' }),
     deliveredAt: time.nullable(),
   }),
 )
@@ -402,7 +402,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
       tag: 'Jobs',
       summary: 'Deliver the webhook of an ended job again',
       description:
-        'At once, under the same event id and with all its attempts before it; also after it was delivered or given up. That of a job of another API key only with scope `admin`.',
+        'At once, under the same event id and with all its attempts before it; also after it was given up, but not once it was delivered: its URL is forgotten with that. That of a job of another API key only with scope `admin`.',
       params: { id: jobId },
       responses: {
         202: { description: 'The delivery is due.', content: { 'application/json': { schema: jobSchema } } },

@@ -15,7 +15,7 @@ import type { JobRequest, JobView, ServiceLog, WebhookOptions } from './service.
 export interface JobWebhooks {
   /** Throws request_invalid, webhook_target_forbidden. */
   accept(webhook: NonNullable<JobRequest['webhook']>, jobId: string): Promise<NewWebhook>
-  /** Throws not_found (the job has none), conflict (the job has not ended). */
+  /** Throws not_found (the job has none), conflict (the job has not ended, or it was delivered). */
   redeliver(jobId: string): Promise<void>
   queue: DeliveryQueue
 }
@@ -34,6 +34,9 @@ export const NO_WEBHOOKS: WebhookOptions = {
   settings: { attempts: 1, timeoutMs: 10_000, parallel: 1, firstPauseMs: 5000, longestPauseMs: 3_600_000 },
   render: (job) => job,
 }
+
+/** So that neither sealed text of a job opens in the place of the other. */
+const urlOwner = (jobId: string) => `${jobId} url`
 
 /** Throws `usage` when the allow list is malformed. */
 export function createJobWebhooks(options: WebhookOptions, parts: JobWebhookParts): JobWebhooks {
@@ -54,6 +57,7 @@ export function createJobWebhooks(options: WebhookOptions, parts: JobWebhookPart
       if (job === null) return null
       return JSON.stringify({ id: eventId, type: 'job.ended', createdAt: job.finishedAt, job: options.render(job) })
     },
+    urlOf: ({ url, jobId }) => secrets.open(url, urlOwner(jobId)),
     async secretOf({ jobId, secret }) {
       if (secret !== null) return secrets.open(secret, jobId)
       if (options.secret !== null) return options.secret
@@ -75,15 +79,23 @@ export function createJobWebhooks(options: WebhookOptions, parts: JobWebhookPart
         )
       }
       const sealed = secret === undefined ? null : await secrets.seal(secret, jobId)
-      return { eventId: randomUUID(), url: url.href, origin: url.origin, secret: sealed }
+      const sealedUrl = await secrets.seal(url.href, urlOwner(jobId))
+      return { eventId: randomUUID(), url: sealedUrl, origin: url.origin, secret: sealed }
     },
     async redeliver(jobId) {
-      const state = await catalog.redeliver(jobId, new Date().toISOString())
+      const state = await catalog.redeliver(jobId)
       if (state === 'missing') throw new AppError('not_found', `Job ${jobId} has no webhook.`, { job: jobId })
       if (state === 'waiting') {
         throw new AppError('conflict', `Job ${jobId} has not ended; its webhook is delivered when it has.`, {
           job: jobId,
         })
+      }
+      if (state === 'delivered') {
+        throw new AppError(
+          'conflict',
+          `The webhook of job ${jobId} was delivered, and its URL was forgotten with that. GET /v1/jobs/${jobId} has what it said.`,
+          { job: jobId },
+        )
       }
       queue.wake()
     },

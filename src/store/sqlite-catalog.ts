@@ -265,7 +265,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             run('UPDATE artifacts SET last_used_at = ? WHERE key = ?', now, outcome.artifactKey)
           }
           if (outcome.reportSha256 !== null) useBlobs(statements, jobUser(id), [outcome.reportSha256])
-          releaseWebhooks(statements, now)
+          releaseWebhooks(statements)
           return finished
         }),
       ),
@@ -279,7 +279,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             id,
           )
           run(`UPDATE jobs SET cancel_requested = 1 WHERE id = ? AND state = 'running'`, id)
-          releaseWebhooks(statements, now)
+          releaseWebhooks(statements)
           return job(id)
         }),
       ),
@@ -292,7 +292,7 @@ function createCatalog(db: DatabaseSync, path: string): Catalog {
             now,
             CANCELLED,
           )
-          releaseWebhooks(statements, now)
+          releaseWebhooks(statements)
           return { cancelled, requeued: run(`UPDATE jobs SET state = 'queued' WHERE state = 'running'`) }
         }),
       ),

@@ -151,7 +151,8 @@ export const MIGRATIONS: readonly string[] = [
   INSERT OR IGNORE INTO blob_uses SELECT result_sha256, 'artifact ' || artifact_key FROM validations;
   INSERT OR IGNORE INTO blob_uses SELECT report_sha256, 'job ' || id FROM jobs WHERE report_sha256 IS NOT NULL;
   `,
-  // 5: webhooks, one per job at most; secret is sealed (secret-box.ts)
+  // 5: webhooks, one per job at most; url and secret are sealed (secret-box.ts), and gone once it was delivered. A pending one
+  // without next_attempt_at is due at once.
   `
   CREATE TABLE webhook_deliveries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -12,11 +12,10 @@ export function addWebhook({ run }: Statements, jobId: string, webhook: NewWebho
 }
 
 /** Inside a transaction that ended jobs: what waited for them is due. */
-export function releaseWebhooks({ run }: Statements, now: string): void {
+export function releaseWebhooks({ run }: Statements): void {
   run(
-    `UPDATE webhook_deliveries SET state = 'pending', next_attempt_at = ? WHERE state = 'waiting'
+    `UPDATE webhook_deliveries SET state = 'pending', next_attempt_at = NULL WHERE state = 'waiting'
      AND EXISTS (SELECT 1 FROM jobs WHERE id = job_id AND finished_at IS NOT NULL)`,
-    now,
   )
 }
 
@@ -33,14 +32,16 @@ export function createWebhookRows({ get, run, call }: Statements): WebhookRows {
           Number(get('SELECT count(*) AS n FROM webhook_deliveries WHERE state = ?', state)?.['n'])
         return { pending: count('pending'), dead: count('dead') }
       }),
-    claimDelivery: (now, leaseUntil, exceptOrigins) =>
+    claimDelivery: ({ dueBy, leaseUntil, at }, exceptOrigins) =>
       call('taking a webhook', () => {
         const row = get(
           `UPDATE webhook_deliveries SET attempts = attempts + 1, last_attempt_at = ?1, next_attempt_at = ?2
-           WHERE seq = (SELECT seq FROM webhook_deliveries WHERE state = 'pending' AND next_attempt_at <= ?1
-             AND origin NOT IN (SELECT value FROM json_each(?3)) ORDER BY next_attempt_at LIMIT 1) RETURNING *`,
-          now,
+           WHERE seq = (SELECT seq FROM webhook_deliveries
+             WHERE state = 'pending' AND (next_attempt_at IS NULL OR next_attempt_at <= ?3)
+             AND origin NOT IN (SELECT value FROM json_each(?4)) ORDER BY next_attempt_at, seq LIMIT 1) RETURNING *`,
+          at,
           leaseUntil,
+          dueBy,
           JSON.stringify(exceptOrigins),
         )
         return row === undefined ? null : readDelivery(row)
@@ -49,7 +50,8 @@ export function createWebhookRows({ get, run, call }: Statements): WebhookRows {
       call('noting a webhook', () => {
         run(
           `UPDATE webhook_deliveries SET state = ?3, last_status = ?4, last_error = ?5, attempts = attempts - ?8,
-             next_attempt_at = ?6, delivered_at = coalesce(?7, delivered_at)
+             next_attempt_at = ?6, delivered_at = coalesce(?7, delivered_at),
+             url = iif(?3 = 'delivered', '', url), secret = iif(?3 = 'delivered', NULL, secret)
            WHERE job_id = ?1 AND attempts = ?2 AND state = 'pending'`,
           jobId,
           attempt,
@@ -61,16 +63,26 @@ export function createWebhookRows({ get, run, call }: Statements): WebhookRows {
           uncounted ? 1 : 0,
         )
       }),
-    nextDeliveryAt: () =>
-      call('looking for webhooks', () =>
-        textOrNull(get(`SELECT min(next_attempt_at) AS at FROM webhook_deliveries WHERE state = 'pending'`)?.['at']),
+    nextDelivery: () =>
+      call('looking for webhooks', () => {
+        const sql = `SELECT next_attempt_at FROM webhook_deliveries WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1`
+        const row = get(sql)
+        return row === undefined ? null : { dueAt: textOrNull(row['next_attempt_at']) }
+      }),
+    bringForward: (latest) =>
+      call('bringing webhooks forward', () =>
+        run(
+          `UPDATE webhook_deliveries SET next_attempt_at = ?1 WHERE state = 'pending' AND next_attempt_at > ?1`,
+          latest,
+        ),
       ),
-    redeliver: (jobId, now) =>
+    redeliver: (jobId) =>
       call('asking for a webhook again', () => {
-        const sql = `UPDATE webhook_deliveries SET state = 'pending', attempts = 0, next_attempt_at = ?
-                     WHERE job_id = ? AND state <> 'waiting'`
-        if (run(sql, now, jobId) === 1) return 'pending'
-        return get('SELECT 1 FROM webhook_deliveries WHERE job_id = ?', jobId) === undefined ? 'missing' : 'waiting'
+        const sql = `UPDATE webhook_deliveries SET state = 'pending', attempts = 0, next_attempt_at = NULL
+                     WHERE job_id = ? AND state IN ('pending', 'dead')`
+        if (run(sql, jobId) === 1) return 'pending'
+        const row = get('SELECT state FROM webhook_deliveries WHERE job_id = ?', jobId)
+        return row === undefined ? 'missing' : (String(row['state']) as 'waiting' | 'delivered')
       }),
   }
 }

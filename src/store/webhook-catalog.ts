@@ -3,10 +3,11 @@
 
 export interface NewWebhook {
   eventId: string
+  /** Sealed (secret-box.ts), as receivers put secrets into paths and queries; '' once it was delivered. */
   url: string
-  /** Scheme, host and port of `url`: what the API shows and logs name. */
+  /** Scheme, host and port of the URL: what the API shows and logs name. */
   origin: string
-  /** Sealed (secret-box.ts); null: the server's own secret. */
+  /** Sealed; null: the server's own secret, or it was delivered. */
   secret: string | null
 }
 
@@ -21,6 +22,7 @@ export interface DeliveryRecord extends NewWebhook {
   lastStatus: number | null
   lastError: string | null
   lastAttemptAt: string | null
+  /** By the clock of the queue (delivery-queue.ts); of a pending one null: at once. */
   nextAttemptAt: string | null
   deliveredAt: string | null
 }
@@ -29,8 +31,8 @@ export interface DeliveryOutcome {
   state: 'pending' | 'delivered' | 'dead'
   status: number | null
   error: string | null
-  /** Of a pending one: when it is due; otherwise when it ended. */
-  at: string
+  /** Of a pending one: when it is due, null: at once; otherwise when it ended. */
+  at: string | null
   /** The attempt was cut by our own end and does not count. */
   uncounted?: boolean
 }
@@ -38,12 +40,20 @@ export interface DeliveryOutcome {
 export interface WebhookRows {
   getDelivery(jobId: string): Promise<DeliveryRecord | null>
   countDeliveries(): Promise<{ pending: number; dead: number }>
-  /** Takes the pending one that has been due for longest and counts an attempt; it is due again at `leaseUntil`. */
-  claimDelivery(now: string, leaseUntil: string, exceptOrigins: readonly string[]): Promise<DeliveryRecord | null>
+  /**
+   * Takes the pending one that has been due for longest and counts an attempt; it is due again at `leaseUntil`. `at`: when the
+   * attempt began, by the wall clock.
+   */
+  claimDelivery(
+    times: { dueBy: string; leaseUntil: string; at: string },
+    exceptOrigins: readonly string[],
+  ): Promise<DeliveryRecord | null>
   /** Ignored unless this is still the attempt in work (it may have been asked for anew meanwhile). */
   settleDelivery(jobId: string, attempt: number, outcome: DeliveryOutcome): Promise<void>
-  /** When the next pending one is due; null: none is pending. */
-  nextDeliveryAt(): Promise<string | null>
-  /** Due now, with all its attempts before it. */
-  redeliver(jobId: string, now: string): Promise<'pending' | 'waiting' | 'missing'>
+  /** When the next pending one is due (null: at once); null: none is pending. */
+  nextDelivery(): Promise<{ dueAt: string | null } | null>
+  /** What is due after `latest` is due then. Returns how many. */
+  bringForward(latest: string): Promise<number>
+  /** Due now, with all its attempts before it, unless it was not due yet or was delivered. */
+  redeliver(jobId: string): Promise<'pending' | 'waiting' | 'delivered' | 'missing'>
 }

@@ -28,12 +28,16 @@ export interface DeliveryParts {
   userAgent: string
   /** What is sent, as JSON text; null: the job is gone. */
   bodyOf(delivery: DeliveryRecord): Promise<string | null>
+  /** Throws when it cannot be opened. */
+  urlOf(delivery: DeliveryRecord): Promise<string>
   /** Throws when there is none. */
   secretOf(delivery: DeliveryRecord): Promise<string>
   log: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
   onAttempt?: (outcome: AttemptOutcome) => void
   /** From 0 to 1; for tests. */
   random?: () => number
+  /** For tests. */
+  nowMs?: () => number
 }
 
 export interface DeliveryQueue {
@@ -53,9 +57,16 @@ const LONGEST_SLEEP_MS = 60_000
 const STORE_RETRY_MS = 5000
 const MAX_ERROR_CHARACTERS = 300
 
+/**
+ * What is due goes by this clock: the wall clock at the start of the process, and from there on the monotonic one. A wall clock
+ * that is moved back would hold up every retry, one that is moved ahead would make them all due at once.
+ */
+const processClock = () => performance.timeOrigin + performance.now()
+
 export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
   const { catalog, guard, settings, log } = parts
   const random = parts.random ?? Math.random
+  const nowMs = parts.nowMs ?? processClock
   const inWork = new Set<{ origin: string; settled: Promise<void> }>()
   const closing = new AbortController()
   let started = false
@@ -64,6 +75,14 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
   let timer: NodeJS.Timeout | undefined
 
   const iso = (ms: number) => new Date(ms).toISOString()
+
+  /** No pause is longer: a later time was written by a process whose clock was ahead. */
+  async function bringForward(): Promise<void> {
+    const pauseMs = Math.max(settings.longestPauseMs, settings.timeoutMs + LEASE_SPARE_MS)
+    const webhooks = await catalog.bringForward(iso(nowMs() + pauseMs))
+    if (webhooks > 0)
+      log.warn({ webhooks }, 'the wall clock was moved back; webhooks that it would have held up are due sooner')
+  }
 
   function wake(): void {
     if (!started || closing.signal.aborted) return
@@ -85,9 +104,10 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
     while (again && !closing.signal.aborted) {
       again = false
       while (inWork.size < settings.parallel) {
-        const now = Date.now()
-        const lease = iso(now + settings.timeoutMs + LEASE_SPARE_MS)
-        const delivery = await catalog.claimDelivery(iso(now), lease, busyOrigins())
+        const now = nowMs()
+        const leaseUntil = iso(now + settings.timeoutMs + LEASE_SPARE_MS)
+        const times = { dueBy: iso(now), leaseUntil, at: iso(Date.now()) }
+        const delivery = await catalog.claimDelivery(times, busyOrigins())
         if (delivery === null) break
         const work = { origin: delivery.origin, settled: Promise.resolve() }
         inWork.add(work)
@@ -96,10 +116,11 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
           wake()
         })
       }
-      const next = await catalog.nextDeliveryAt()
+      const next = await catalog.nextDelivery()
       // While every hand is busy, or the origin of what is due is, the end of an attempt wakes.
       if (next !== null && inWork.size < settings.parallel) {
-        sleepFor(Math.max(inWork.size > 0 ? 1000 : 0, Date.parse(next) - Date.now()))
+        const dueMs = next.dueAt === null ? 0 : Date.parse(next.dueAt) - nowMs()
+        sleepFor(Math.max(inWork.size > 0 ? 1000 : 0, dueMs))
       }
     }
   }
@@ -124,20 +145,19 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
       attempt: delivery.attempts,
     }
     if (outcome === 'interrupted') {
-      await settle(delivery, { state: 'pending', status: null, error: null, at: iso(Date.now()), uncounted: true })
+      await settle(delivery, { state: 'pending', status: null, error: null, at: null, uncounted: true })
       return
     }
     parts.onAttempt?.(outcome)
-    const now = Date.now()
     if (outcome === 'delivered') {
       log.info({ ...fields, status }, 'webhook delivered')
-      await settle(delivery, { state: 'delivered', status, error: null, at: iso(now) })
+      await settle(delivery, { state: 'delivered', status, error: null, at: iso(Date.now()) })
     } else if (delivery.attempts >= settings.attempts) {
       log.warn({ ...fields, status, error }, 'webhook given up')
-      await settle(delivery, { state: 'dead', status, error, at: iso(now) })
+      await settle(delivery, { state: 'dead', status, error, at: iso(Date.now()) })
     } else {
       const bound = Math.min(settings.longestPauseMs, settings.firstPauseMs * 2 ** (delivery.attempts - 1))
-      const at = iso(now + random() * bound)
+      const at = iso(nowMs() + random() * bound)
       log.info({ ...fields, status, error, next_attempt_at: at }, 'webhook failed')
       await settle(delivery, { state: 'pending', status, error, at })
     }
@@ -156,7 +176,7 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
     const timeout = AbortSignal.timeout(settings.timeoutMs)
     const signal = AbortSignal.any([timeout, closing.signal])
     try {
-      const url = guard.checkUrl(delivery.url)
+      const url = guard.checkUrl(await parts.urlOf(delivery))
       const [secret, body] = await Promise.all([parts.secretOf(delivery), parts.bodyOf(delivery)])
       if (body === null) throw new AppError('not_found', 'The job is gone.')
       const addresses = await abortable(guard.addressesOf(url), signal)
@@ -185,7 +205,12 @@ export function createDeliveryQueue(parts: DeliveryParts): DeliveryQueue {
   return {
     start() {
       started = true
-      wake()
+      filling = bringForward()
+        .catch((error: unknown) => log.warn({ error: AppError.from(error).detail }, 'webhooks could not be looked at'))
+        .finally(() => {
+          filling = null
+          wake()
+        })
     },
     wake,
     async close(graceMs) {

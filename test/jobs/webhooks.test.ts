@@ -49,9 +49,18 @@ test('the receiver gets the job as the API shows it, signed with the secret of t
     assert.doesNotMatch(body, /s3cret|a-secret-of/)
   }
   await service.close()
+  const db = new DatabaseSync(join(dataDir, 'catalog.sqlite'))
+  const rows = db.prepare('SELECT url, secret, origin FROM webhook_deliveries').all()
+  const forgotten = { url: '', secret: null, origin: `http://127.0.0.1:${receiver.port}` }
+  assert.deepEqual(
+    rows.map((row) => ({ ...row })),
+    [forgotten, forgotten],
+  )
+  db.close()
   for (const name of ['catalog.sqlite', 'catalog.sqlite-wal']) {
     try {
-      assert.equal(readFileSync(join(dataDir, name)).includes(OWN_SECRET), false)
+      const bytes = readFileSync(join(dataDir, name))
+      for (const secret of [OWN_SECRET, 'token=s3cret']) assert.equal(bytes.includes(secret), false, secret)
     } catch (error) {
       assert.match(String(error), /ENOENT/)
     }
@@ -124,8 +133,9 @@ test('a delivery that was given up is made again when it is asked for', async (t
   receiver.answer = (response) => response.writeHead(404).end()
   const settings = { ...LOCAL_WEBHOOKS.settings, attempts: 2 }
   const outcomes: string[] = []
+  const dataDir = tempFolder(t)
   const service = await startService(t, {
-    dataDir: tempFolder(t),
+    dataDir,
     webhooks: { ...LOCAL_WEBHOOKS, settings },
     hooks: { webhookAttempted: (outcome) => outcomes.push(outcome) },
   })
@@ -134,10 +144,17 @@ test('a delivery that was given up is made again when it is asked for', async (t
   const dead = await webhookReached(service, job.id, 'dead')
   assert.deepEqual([dead.state, dead.webhook?.attempts, dead.webhook?.lastStatus], ['succeeded', 2, 404])
   assert.deepEqual((await service.health()).webhooks, { pending: 0, dead: 1 })
+  const db = new DatabaseSync(join(dataDir, 'catalog.sqlite'), { readOnly: true })
+  assert.match(String(db.prepare('SELECT url FROM webhook_deliveries').get()?.['url']), /^1\.[\w-]+$/, 'sealed')
+  db.close()
   receiver.answer = (response) => response.writeHead(204).end()
   assert.equal((await service.jobs.redeliverWebhook(job.id)).webhook?.state, 'pending')
   await webhookReached(service, job.id, 'delivered')
   assert.deepEqual(outcomes, ['refused', 'refused', 'delivered'])
+  await assert.rejects(service.jobs.redeliverWebhook(job.id), {
+    code: 'conflict',
+    message: /was delivered, and its URL/,
+  })
   const bare = await ended(service, (await service.jobs.create({ modelId, recipe: 'int8' })).job.id)
   await assert.rejects(service.jobs.redeliverWebhook(bare.id), { code: 'not_found' })
   await assert.rejects(service.jobs.redeliverWebhook('none'), { code: 'not_found' })

@@ -44,6 +44,7 @@ async function bench(t: TestContext, parts: Partial<DeliveryParts> = {}, shared?
     settings: SETTINGS,
     userAgent: 'tensorpress/test',
     bodyOf: async ({ jobId, eventId }) => JSON.stringify({ id: eventId, job: { id: jobId } }),
+    urlOf: async ({ url }) => url,
     secretOf: async () => SECRET,
     log: SILENT,
     onAttempt: (outcome) => outcomes.push(outcome),
@@ -67,11 +68,12 @@ async function bench(t: TestContext, parts: Partial<DeliveryParts> = {}, shared?
       return id
     },
     async reached(id, state) {
-      const deadline = Date.now() + 10_000
+      // Not by the wall clock, which some of these tests move.
+      const deadline = performance.now() + 10_000
       for (;;) {
         const delivery = await catalog.getDelivery(id)
         if (delivery?.state === state) return delivery
-        if (Date.now() > deadline) throw new Error(`still ${JSON.stringify(delivery)}`)
+        if (performance.now() > deadline) throw new Error(`still ${JSON.stringify(delivery)}`)
         await sleep(5)
       }
     },
@@ -134,22 +136,76 @@ test('the pause is random from nothing up to its bound, and the bound has an end
 test('after its last attempt a delivery is dead and says why; asked for again it starts over', async (t) => {
   const receiver = await startReceiver(t)
   receiver.answer = (response) => response.writeHead(500).end()
-  const { catalog, ended, reached, queue } = await bench(t)
-  const now = () => new Date().toISOString()
+  const lines: string[] = []
+  const keep = (fields: object, message: string) => void lines.push(JSON.stringify([fields, message]))
+  const { catalog, ended, reached, queue } = await bench(t, { log: { info: keep, warn: keep } })
   await ended('j', receiver.url)
   const { attempts, lastStatus, lastError, nextAttemptAt } = await reached('j', 'dead')
   assert.deepEqual([attempts, lastStatus, lastError, nextAttemptAt], [4, 500, 'The receiver answered 500.', null])
   assert.deepEqual(await catalog.countDeliveries(), { pending: 0, dead: 1 })
   receiver.answer = (response) => response.writeHead(200).end()
-  assert.equal(await catalog.redeliver('j', now()), 'pending')
+  assert.equal(await catalog.redeliver('j'), 'pending')
   queue.wake()
   assert.equal((await reached('j', 'delivered')).attempts, 1)
   assert.equal(receiver.received.length, 5)
+  assert.equal(lines.length, 5)
+  assert.doesNotMatch(lines.join(), /s3cret|\/hook/)
 
   const webhook = { eventId: 'e', url: receiver.url, origin: 'http://x', secret: null }
   await catalog.enqueueJob({ ...newJob('live'), webhook }, null, ROOMY)
-  assert.equal(await catalog.redeliver('live', now()), 'waiting')
-  assert.equal(await catalog.redeliver('none', now()), 'missing')
+  assert.equal(await catalog.redeliver('live'), 'waiting')
+  assert.equal(await catalog.redeliver('none'), 'missing')
+})
+
+const DAY_MS = 86_400_000
+
+test('a wall clock that is moved back holds up no retry', { timeout: 30_000 }, async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
+  const receiver = await startReceiver(t)
+  receiver.answer = (response, index) => response.writeHead(index < 2 ? 503 : 204).end()
+  const settings = { ...SETTINGS, firstPauseMs: 300, longestPauseMs: 300 }
+  const { ended, reached } = await bench(t, { settings })
+  await ended('j', receiver.url)
+  await receiver.reached(1)
+  t.mock.timers.setTime(Date.now() - DAY_MS)
+  assert.equal((await reached('j', 'delivered')).attempts, 3)
+})
+
+test('a wall clock that is moved ahead makes no retry due before its pause is over', { timeout: 30_000 }, async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() })
+  const receiver = await startReceiver(t)
+  receiver.answer = (response) => response.writeHead(503).end()
+  const settings = { ...SETTINGS, firstPauseMs: 60_000, longestPauseMs: 60_000 }
+  const { catalog, queue, ended, reached } = await bench(t, { settings })
+  for (const id of ['a', 'b', 'c']) await ended(id, receiver.url)
+  await receiver.reached(3)
+  for (const id of ['a', 'b', 'c']) while ((await catalog.getDelivery(id))?.lastStatus === null) await sleep(5)
+  t.mock.timers.setTime(Date.now() + DAY_MS)
+  queue.wake()
+  await sleep(200)
+  assert.equal(receiver.received.length, 3)
+  receiver.answer = (response) => response.writeHead(204).end()
+  await ended('new', receiver.url)
+  await reached('new', 'delivered')
+  assert.equal(receiver.received.length, 4)
+})
+
+test('after a restart nothing waits for a time that a clock ahead had written', async (t) => {
+  const receiver = await startReceiver(t)
+  receiver.answer = (response) => response.writeHead(503).end()
+  const catalog = openSqliteCatalog(join(tempFolder(t), 'catalog.sqlite'))
+  t.after(() => catalog.close())
+  const ahead = () => Date.now() + DAY_MS
+  const settings = { ...SETTINGS, timeoutMs: 1000, firstPauseMs: 60_000, longestPauseMs: 60_000 }
+  const first = await bench(t, { settings, nowMs: ahead }, catalog)
+  await first.ended('j', receiver.url)
+  await receiver.reached(1)
+  await first.queue.close(1000)
+  assert.ok(Date.parse((await catalog.getDelivery('j'))!.nextAttemptAt!) > Date.now() + DAY_MS)
+  await bench(t, { settings }, catalog)
+  const { state, nextAttemptAt } = (await catalog.getDelivery('j'))!
+  assert.equal(state, 'pending')
+  assert.ok(Date.parse(nextAttemptAt!) <= Date.now() + 61_000, nextAttemptAt!)
 })
 
 test('a redirect is an answer and no way to another place', async (t) => {
@@ -262,7 +318,7 @@ test('an attempt that was cut by the end of the server does not count, and is ma
   await first.queue.close(20)
   const cut = await catalog.getDelivery('j')
   assert.deepEqual([cut?.state, cut?.attempts, cut?.lastError], ['pending', 0, null])
-  assert.ok(Date.parse(cut!.nextAttemptAt!) <= Date.now())
+  assert.equal(cut?.nextAttemptAt, null, 'at once')
   receiver.answer = (response) => response.writeHead(200).end()
   const second = await bench(t, {}, catalog)
   assert.equal((await second.reached('j', 'delivered')).attempts, 1)
@@ -275,16 +331,19 @@ test('an attempt whose process died is made again once its lease is over, and co
   const webhook = { eventId: 'e', url: 'https://a.example/', origin: 'https://a.example', secret: null }
   await catalog.enqueueJob({ ...newJob('j'), webhook }, null, ROOMY)
   const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString()
-  assert.equal(await catalog.claimDelivery(at(0), at(30), []), null, 'the job has not ended')
+  const claim = (second: number, until: number, except: string[] = []) =>
+    catalog.claimDelivery({ dueBy: at(second), leaseUntil: at(until), at: at(second) }, except)
+  assert.equal(await claim(0, 30), null, 'the job has not ended')
   await catalog.requestCancel('j', at(1))
-  assert.equal(await catalog.claimDelivery(at(2), at(30), ['https://a.example']), null)
-  assert.equal((await catalog.claimDelivery(at(2), at(30), []))?.attempts, 1)
-  assert.equal(await catalog.claimDelivery(at(29), at(60), []), null)
-  assert.equal(await catalog.nextDeliveryAt(), at(30))
-  assert.equal((await catalog.claimDelivery(at(30), at(60), []))?.attempts, 2)
+  assert.deepEqual(await catalog.nextDelivery(), { dueAt: null })
+  assert.equal(await claim(2, 30, ['https://a.example']), null)
+  assert.equal((await claim(2, 30))?.attempts, 1)
+  assert.equal(await claim(29, 60), null)
+  assert.deepEqual(await catalog.nextDelivery(), { dueAt: at(30) })
+  assert.equal((await claim(30, 60))?.attempts, 2)
   // What the first one has to say comes too late.
   await catalog.settleDelivery('j', 1, { state: 'dead', status: 500, error: 'late', at: at(31) })
   assert.equal((await catalog.getDelivery('j'))?.state, 'pending')
   await catalog.settleDelivery('j', 2, { state: 'delivered', status: 200, error: null, at: at(32) })
-  assert.deepEqual([(await catalog.getDelivery('j'))?.state, await catalog.nextDeliveryAt()], ['delivered', null])
+  assert.deepEqual([(await catalog.getDelivery('j'))?.state, await catalog.nextDelivery()], ['delivered', null])
 })

@@ -519,6 +519,7 @@ export type Webhook = {
   lastStatus: number | null
   lastError: string | null
   lastAttemptAt: string | null
+  /** Of a pending one null: at once. */
   nextAttemptAt: string | null
   deliveredAt: string | null
 }
