@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FuzzMessage, FuzzOrder } from './child.ts'
+import { HangWatch, waitedForProcessorMs } from './hang-watch.ts'
 import { caseInProgress, inputInProgress } from './journal.ts'
 import type { FuzzFigures } from './loop.ts'
 import { MAX_GROWTH_BYTES, MAX_RESIDENT_BYTES } from './memory-watch.ts'
@@ -52,8 +53,6 @@ const WATCH_MS = 250
 /** Each crash or hang costs a child; a reader that keeps failing has been found out by then. */
 const MAX_CHILDREN = 5
 const HEAP_MIB = 512
-/** Time from the start of a child to its first case. */
-const START_MS = 60_000
 /** Threads and libraries open some files when they are first used. */
 const MAX_OPEN_FILES_GROWTH = 16
 const STDERR_CHARACTERS = 4000
@@ -174,19 +173,13 @@ class Supervisor {
   /** Resolves when the child has ended: null, or what it was killed for. */
   #watch(child: ChildProcess, startMs: number): Promise<string | null> {
     const hangMs = this.#order.hangMs ?? HANG_MS
+    const watch = new HangWatch(hangMs, startMs)
     return new Promise((resolve) => {
-      let number = 0
-      let sinceMs = performance.now()
       let hung: string | null = null
       const timer = setInterval(
         () => {
-          const now = performance.now()
-          const current = caseInProgress(this.#journal)
-          if (current !== number) {
-            number = current
-            sinceMs = now
-          } else if (number !== 0 && now - sinceMs > hangMs) hung = `case ${number} took more than ${hangMs} ms`
-          else if (number === 0 && now - Math.max(sinceMs, startMs) > START_MS) hung = `no case in ${START_MS} ms`
+          const waitedMs = waitedForProcessorMs(child.pid!)
+          hung ??= watch.look({ nowMs: performance.now(), caseNumber: caseInProgress(this.#journal), waitedMs })
           if (hung !== null) child.kill('SIGKILL')
         },
         Math.min(WATCH_MS, hangMs / 4),

@@ -1,0 +1,51 @@
+// When a case of the fuzzing process counts as a hang. Time in which the process could run but other processes had the
+// processor is not the case's: on a busy machine a look at coverage may stand in the queue for seconds.
+// Entries: HangWatch, waitedForProcessorMs.
+
+import { readFileSync } from 'node:fs'
+
+/** Time from the start of a child to its first case, and between cases. */
+const START_MS = 60_000
+
+export interface WatchedMoment {
+  nowMs: number
+  /** 0: none in progress. */
+  caseNumber: number
+  /** What the process has waited for a processor since its start. */
+  waitedMs: number
+}
+
+export class HangWatch {
+  readonly #hangMs: number
+  #since: WatchedMoment
+
+  constructor(hangMs: number, startMs: number) {
+    this.#hangMs = hangMs
+    this.#since = { nowMs: startMs, caseNumber: 0, waitedMs: 0 }
+  }
+
+  /** What the process is to be ended for; null while it gets on. */
+  look(moment: WatchedMoment): string | null {
+    const { caseNumber, nowMs, waitedMs } = moment
+    if (caseNumber !== this.#since.caseNumber) {
+      this.#since = moment
+      return null
+    }
+    // Of a process that has just ended the system says nothing any more.
+    const inQueueMs = Math.max(0, waitedMs - this.#since.waitedMs)
+    const tookMs = nowMs - this.#since.nowMs - inQueueMs
+    if (caseNumber === 0) return tookMs > START_MS ? `no case in ${START_MS} ms` : null
+    return tookMs > this.#hangMs ? `case ${caseNumber} took more than ${this.#hangMs} ms` : null
+  }
+}
+
+/** Of the main thread, which runs the cases; 0 where the system does not say. */
+export function waitedForProcessorMs(pid: number): number {
+  try {
+    // Nanoseconds on a processor, nanoseconds in the queue for one, number of turns.
+    const [, waitedNs] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')
+    return Number(waitedNs) / 1e6
+  } catch {
+    return 0 // another system, or the process has just ended
+  }
+}
