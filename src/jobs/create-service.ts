@@ -12,7 +12,7 @@ import { KEEP_EVERYTHING, NOTHING_STORED } from '../store/retention.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import { validateArtifact } from '../validate/validate-artifact.ts'
 import { createAgeClock } from './age-clock.ts'
-import { startExpirySweeps } from './expiry-sweeps.ts'
+import { type ExpirySweeps, startExpirySweeps } from './expiry-sweeps.ts'
 import { isFinal, jobView } from './job.ts'
 import { type AttemptResult, createJobAttempt } from './job-attempt.ts'
 import { createJobEvents } from './job-events.ts'
@@ -219,11 +219,16 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
   const clock = createAgeClock(log)
   const uploads = createUploadService(parts, resumable, log, clock)
 
+  let sweeps: ExpirySweeps | null = null
   let closed: Promise<void> | null = null
-  async function close(): Promise<void> {
-    await Promise.all([engine.drain(limits.drainGraceMs), uploads.close()])
+  /** Whatever was started. */
+  async function stop(drainGraceMs: number): Promise<void> {
+    await Promise.all([engine.drain(drainGraceMs), uploads.close()])
     closing.abort()
-    await Promise.all([worker.close(), inspect.close(), sweeps.stop(), webhooks.queue.close(WEBHOOK_GRACE_MS)])
+    await Promise.all([worker.close(), inspect.close(), sweeps?.stop(), webhooks.queue.close(WEBHOOK_GRACE_MS)])
+  }
+  async function close(): Promise<void> {
+    await stop(limits.drainGraceMs)
     await store.close()
   }
 
@@ -233,12 +238,12 @@ async function assemble(options: ServiceOptions, internals: ServiceInternals, st
     await engine.start()
     await uploads.start()
     webhooks.queue.start()
+    sweeps = startExpirySweeps(store.collector, options.retention?.sweepEveryMs ?? DEFAULT_SWEEP_MS, log, clock)
   } catch (error) {
-    await Promise.all([worker.close(), inspect.close()])
+    await stop(0)
     throw error
   }
 
-  const sweeps = startExpirySweeps(store.collector, options.retention?.sweepEveryMs ?? DEFAULT_SWEEP_MS, log, clock)
   return {
     models: createModelService(parts),
     datasets: createDatasetService(parts),
@@ -326,6 +331,11 @@ async function tidyUp({ data, catalog, blobs }: Store, uploads: ResumableUploads
   const orphans = await findOrphans(data, catalog, blobs)
   await removeOrphans(data, catalog, blobs, orphans)
   await sizeOldBlobs(catalog, blobs)
+  const { strays } = await blobs.list()
+  if (strays.length > 0) {
+    const fields = { strays: strays.length, first: strays[0] }
+    log.warn(fields, 'there are files among the blobs that are none; they are left alone, and may be removed')
+  }
   const lostUploads = await uploads.sweep()
   if (lostUploads > 0) log.warn({ uploads: lostUploads }, 'uploads whose files are gone were removed')
   if (orphans.length === 0) return

@@ -22,8 +22,8 @@ export interface BlobStore {
   place(sha256: string, path: string): Promise<void>
   /** The caller knows that nobody needs it and that it is not being put. A stream that reads it goes on. */
   remove(sha256: string): Promise<void>
-  /** Every blob that is there. */
-  list(): Promise<string[]>
+  /** Every blob that is there, and paths of what else lies between them: somebody else put it there, and it is left alone. */
+  list(): Promise<{ blobs: string[]; strays: string[] }>
 }
 
 /** `temporary` must lie on the same file system as `root`. */
@@ -94,8 +94,20 @@ export function createLocalBlobStore(root: string, makeTemporary: (label: string
     remove: (sha256) => inStore(`removing blob ${sha256}`, () => fs.rm(pathOf(sha256), { force: true })),
     list: () =>
       inStore(`listing ${root}`, async () => {
-        const folders = await fs.readdir(root)
-        return (await Promise.all(folders.map((folder) => fs.readdir(join(root, folder))))).flat()
+        const blobs: string[] = []
+        const strays: string[] = []
+        for (const folder of await fs.readdir(root, { withFileTypes: true })) {
+          const path = join(root, folder.name)
+          if (!folder.isDirectory() || folder.name.length !== 2) {
+            strays.push(path)
+            continue
+          }
+          for (const file of await fs.readdir(path, { withFileTypes: true })) {
+            if (file.isFile() && file.name.startsWith(folder.name)) blobs.push(file.name)
+            else strays.push(join(path, file.name))
+          }
+        }
+        return { blobs, strays }
       }),
   }
 }

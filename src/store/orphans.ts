@@ -31,7 +31,7 @@ export async function findOrphans(data: DataFolder, catalog: Catalog, blobs: Blo
     await addFrom('model', data.models, await catalog.modelIds())
     await addFrom('dataset', data.datasets, new Set([...(await catalog.datasetIds())].map((id) => `${id}.npz`)))
     const used = await catalog.referencedBlobs()
-    for (const id of await blobs.list()) {
+    for (const id of (await blobs.list()).blobs) {
       if (!used.has(id)) orphans.push({ kind: 'blob', id, sizeBytes: (await blobs.locate(id)).sizeBytes })
     }
   })

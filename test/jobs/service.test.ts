@@ -2,15 +2,24 @@
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
 import type { JobEvent } from '../../src/jobs/service.ts'
 import type { Report } from '../../src/validate/report.ts'
-import { ended, fakeRecipe, NOTHING_CHANGED, startService, tinyModel, uploadModel } from '../support/start-service.ts'
+import {
+  ended,
+  fakeRecipe,
+  keptLog,
+  NOTHING_CHANGED,
+  startService,
+  tinyModel,
+  uploadModel,
+} from '../support/start-service.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
@@ -56,6 +65,40 @@ test('the same content again is the same model', async (t) => {
   assert.equal(view.id, first.id)
   assert.equal(view.files[0]?.name, 'tiny.safetensors')
   assert.deepEqual(temporaries(dataDir), [])
+})
+
+test('a start that fails half-way stops what it had started, and the job goes back to the queue', async (t) => {
+  const dataDir = tempFolder(t)
+  const first = await startService(t, { dataDir })
+  const { id: modelId } = await uploadModel(first)
+  const about = { kind: 'model', fileName: 'a', set: null, sizeBytes: 10, expectedSha256: null } as const
+  await first.uploads.create({ id: 'u', metadata: {}, submittedBy: null, ...about })
+  const { job } = await first.jobs.create({ modelId, recipe: fakeRecipe('slow-60000') })
+  await first.close()
+  // An expired upload that cannot be removed: the look for it at the start fails, after jobs have begun.
+  rmSync(join(dataDir, 'uploads', 'u'))
+  mkdirSync(join(dataDir, 'uploads', 'u'))
+  const open = () => new DatabaseSync(join(dataDir, 'catalog.sqlite'))
+  let db = open()
+  db.exec(`UPDATE uploads SET expires_at = '2020-01-01T00:00:00.000Z'`)
+  db.close()
+
+  const { log, lines } = keptLog()
+  await assert.rejects(startService(t, { dataDir, log }), code('store_failed'))
+  assert.ok(lines.some(({ message }) => message === 'job running'))
+  const told = lines.length
+  await sleep(1500)
+  assert.deepEqual(lines.slice(told), [], 'nothing goes on')
+  assert.deepEqual(
+    lines.filter(({ level }) => level === 'error'),
+    [],
+  )
+  db = open()
+  assert.deepEqual(
+    { ...db.prepare('SELECT id, state, attempt FROM jobs').get() },
+    { id: job.id, state: 'queued', attempt: 1 },
+  )
+  db.close()
 })
 
 test('a file that is no model is refused and nothing is stored', async (t) => {

@@ -9,7 +9,7 @@ import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { AppError } from '../../src/errors.ts'
 import { openDataFolder } from '../../src/store/data-folder.ts'
-import { startService, tinyModel, uploadModel } from '../support/start-service.ts'
+import { keptLog, startService, tinyModel, uploadModel } from '../support/start-service.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const HOLDER = `
@@ -124,4 +124,27 @@ test('folders, datasets and blobs without a row are removed at start; those with
   assert.equal((await next.models.get(model.id)).id, model.id)
   const [file] = await next.jobs.artifactFiles(job.id)
   assert.equal(statSync(file!.path).size, file!.sizeBytes)
+})
+
+test('what somebody put among the blobs stops no start, is left alone and is told', async (t) => {
+  const dataDir = tempFolder(t)
+  await (await startService(t, { dataDir })).close()
+  const strays = ['blobs/notes.txt', 'blobs/lost+found', 'blobs/fe/.DS_Store', 'blobs/fe/feed'].map((name) =>
+    join(dataDir, name),
+  )
+  mkdirSync(strays[1]!)
+  mkdirSync(strays[3]!, { recursive: true })
+  writeFileSync(strays[0]!, 'x')
+  writeFileSync(strays[2]!, 'x')
+  const { log, lines } = keptLog()
+  await startService(t, { dataDir, log })
+  assert.deepEqual(
+    strays.map((path) => existsSync(path)),
+    [true, true, true, true],
+  )
+  const told = lines.filter(({ message }) => /left alone/.test(message))
+  assert.deepEqual(
+    told.map(({ level, fields }) => [level, (fields as { strays: number }).strays]),
+    [['warn', 4]],
+  )
 })

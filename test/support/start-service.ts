@@ -12,6 +12,7 @@ import type {
   Service,
   ServiceHooks,
   ServiceLimits,
+  ServiceLog,
   ServiceOptions,
 } from '../../src/jobs/service.ts'
 import type { ReadBackValidation } from '../../src/validate/validation.ts'
@@ -24,6 +25,7 @@ export interface StartOptions {
   device?: string
   limits?: Partial<ServiceLimits>
   hooks?: ServiceHooks
+  log?: ServiceLog
   internals?: ServiceInternals
   retention?: ServiceOptions['retention']
   webhooks?: ServiceOptions['webhooks']
@@ -54,6 +56,13 @@ export const NOTHING_CHANGED: ReadBackValidation = {
   warnings: [],
 }
 
+/** A log that keeps its lines, with their level, in `lines`. */
+export function keptLog(): { log: ServiceLog; lines: { level: string; message: string; fields: object }[] } {
+  const lines: { level: string; message: string; fields: object }[] = []
+  const at = (level: string) => (fields: object, message: string) => void lines.push({ level, message, fields })
+  return { log: { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }, lines }
+}
+
 /** The service is closed when the test ends; close it earlier to start another one on the same folder. */
 export async function startService(test: TestContext, options: StartOptions): Promise<Service> {
   const service = await createService(
@@ -61,6 +70,7 @@ export async function startService(test: TestContext, options: StartOptions): Pr
       dataDir: options.dataDir,
       device: options.device ?? 'reference',
       limits: { minFreeBytes: 0, drainGraceMs: 0, ...options.limits },
+      ...(options.log === undefined ? {} : { log: options.log }),
       ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
       ...(options.retention === undefined ? {} : { retention: options.retention }),
       ...(options.webhooks === undefined ? {} : { webhooks: options.webhooks }),
