@@ -65,8 +65,8 @@ export function createJobQueue(options: QueueOptions): JobEngine {
   let started = false
   let looping: Promise<void> | null = null
   let wokenMeanwhile = false
-  /** Cancelled in the moment between being taken and being run. */
-  const cancelledEarly = new Set<string>()
+  /** Id of the job that was cancelled in the moment between being taken and being run; only one can be there. */
+  let cancelledEarly: string | null = null
 
   const now = () => new Date().toISOString()
 
@@ -114,7 +114,8 @@ export function createJobQueue(options: QueueOptions): JobEngine {
       const abort = new AbortController()
       const settled = Promise.withResolvers<void>()
       running = { job, abort, progress: null, settled: settled.promise }
-      if (cancelledEarly.delete(job.id)) abort.abort(CANCELLED)
+      if (cancelledEarly === job.id) abort.abort(CANCELLED)
+      cancelledEarly = null
       try {
         await changed('state', job)
         await attempt(running)
@@ -230,20 +231,17 @@ export function createJobQueue(options: QueueOptions): JobEngine {
     },
     async cancel(id) {
       const before = await catalog.getJob(id)
-      if (before !== null && isFinal(before.state)) {
-        throw new AppError('conflict', `Job ${id} has ended (${before.state}); there is nothing to cancel.`, {
-          job: id,
-        })
-      }
+      if (before !== null && isFinal(before.state)) throw hasEnded(before)
       const record = await catalog.requestCancel(id, now())
       if (record === null) throw new AppError('not_found', `There is no job "${id}".`, { job: id })
       if (record.state === 'cancelled') {
         await changed('state', record)
         return record
       }
+      if (isFinal(record.state)) throw hasEnded(record)
       const current = running
       if (current?.job.id !== id) {
-        cancelledEarly.add(id)
+        cancelledEarly = id
       } else {
         current.abort.abort(CANCELLED)
         const settled = await Promise.race([
@@ -269,6 +267,10 @@ export function createJobQueue(options: QueueOptions): JobEngine {
       await Promise.race([looping, new Promise((resolve) => setTimeout(resolve, STOP_MS).unref())])
     },
   }
+}
+
+function hasEnded({ id, state }: JobRecord): AppError {
+  return new AppError('conflict', `Job ${id} has ended (${state}); there is nothing to cancel.`, { job: id })
 }
 
 /** Of what was thrown in the first place, where that is known. */

@@ -29,13 +29,19 @@ export interface ModelStore {
   sources(record: ModelRecord): Promise<SourceFile[]>
   /** Rows [offset, offset + limit) of the tensor table, as they were published. */
   tensors(id: string, offset: number, limit: number): Promise<object[]>
-  /** A JSON document kept beside the model under this key, made on first use. */
+  /** A JSON document kept beside the model under this key, made on first use; CACHED_DOCUMENTS of them are kept. */
   cached<T>(id: string, key: string, make: () => Promise<T>): Promise<T>
   /** Throws not_found, conflict. */
   delete(id: string): Promise<void>
   /** Unless it was used since `usedBefore` or a queued or running job uses it (null). Returns the bytes that were freed. */
   removeUnused(id: string, usedBefore: string): Promise<number | null>
 }
+
+/**
+ * Of one model, those that were used last. A page shows some dozens of histograms, and each is made again in moments; a client
+ * could ask for thousands of each tensor. With the most bins one has 80 KB: 20 MB.
+ */
+export const CACHED_DOCUMENTS = 256
 
 /** See the header. */
 export function modelId(files: readonly FileRecord[]): string {
@@ -62,6 +68,20 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
     const row = await catalog.getModel(id).catch(() => 'unknown')
     const orphans = row === null ? [staged, folderOf(id)] : [staged]
     for (const path of orphans) await fs.rm(path, { recursive: true, force: true }).catch(() => {})
+  }
+
+  /** Beyond CACHED_DOCUMENTS, those whose last use is longest ago. */
+  async function dropOldest(folder: string): Promise<void> {
+    const names = await fs.readdir(folder)
+    if (names.length <= CACHED_DOCUMENTS) return
+    const files = await Promise.all(
+      names.map(async (name) => {
+        const path = join(folder, name)
+        return { path, usedMs: (await fs.stat(path)).mtimeMs }
+      }),
+    )
+    files.sort((a, b) => a.usedMs - b.usedMs)
+    for (const { path } of files.slice(0, files.length - CACHED_DOCUMENTS)) await fs.rm(path, { force: true })
   }
 
   return {
@@ -133,7 +153,10 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
       const name = `${createHash('sha256').update(key).digest('hex')}.json`
       const path = join(folderOf(id), 'histograms', name)
       try {
-        return JSON.parse(await fs.readFile(path, 'utf8')) as T
+        const known = JSON.parse(await fs.readFile(path, 'utf8')) as T
+        const now = new Date()
+        await fs.utimes(path, now, now).catch(() => {}) // that it was used is worth no failure
+        return known
       } catch {
         // not made yet, or damaged: make it again
       }
@@ -142,6 +165,7 @@ export function createModelStore(data: DataFolder, catalog: Catalog): ModelStore
       try {
         await fs.writeFile(join(temporary, name), JSON.stringify(made))
         await fs.rename(join(temporary, name), path)
+        await dropOldest(join(folderOf(id), 'histograms'))
       } catch {
         // a cache that cannot be written is no failure of the request; the model may be gone by now
       } finally {

@@ -1,9 +1,13 @@
 // The job engine on the SQLite catalogue.
 
+import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createJobQueue } from '../../src/jobs/job-queue.ts'
+import type { JobOutcome } from '../../src/store/catalog.ts'
 import { openSqliteCatalog } from '../../src/store/sqlite-catalog.ts'
-import { modelRow } from '../support/catalog-contract.ts'
+import { modelRow, newJob } from '../support/catalog-contract.ts'
 import { jobEngineContract } from '../support/job-engine-contract.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
@@ -26,4 +30,39 @@ jobEngineContract('queue on sqlite', async (t, options) => {
     await catalog.close()
   })
   return { engine, catalog }
+})
+
+test('a job that ends just before it is cancelled stays as it ended, and the caller is told', async (t) => {
+  const catalog = openSqliteCatalog(join(tempFolder(t), 'catalog.sqlite'))
+  await catalog.addModel(modelRow('m'))
+  const run = async (): Promise<JobOutcome> => ({
+    state: 'succeeded',
+    artifactKey: null,
+    artifactReused: false,
+    requirementMet: null,
+    reportSha256: null,
+    error: null,
+  })
+  const engine = createJobQueue({
+    catalog: {
+      ...catalog,
+      async requestCancel(id, now) {
+        await engine.start()
+        while ((await catalog.getJob(id))?.finishedAt === null) await sleep(1)
+        return catalog.requestCancel(id, now)
+      },
+    },
+    maxQueued: 100,
+    maxPerSubmitter: 100,
+    maxStageMs: 60_000,
+    maxAttempts: 3,
+    log: SILENT,
+    run,
+    changed() {},
+  })
+  t.after(() => catalog.close())
+  await engine.enqueue(newJob('a'), null)
+  await assert.rejects(engine.cancel('a'), { code: 'conflict', message: /has ended \(succeeded\)/ })
+  assert.equal((await catalog.getJob('a'))?.state, 'succeeded')
+  await engine.drain(0)
 })
