@@ -59,17 +59,31 @@ const STDERR_CHARACTERS = 4000
 
 export async function superviseTarget(order: Supervision): Promise<TargetResult> {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'tensorpress-fuzz-'))
-  try {
-    return await new Supervisor(order, folder).run()
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
+  const supervisor = new Supervisor(order, folder)
+  // A campaign that a signal ends comes to no `finally`, and what lies in /dev/shm takes memory.
+  const atExit = () => {
+    supervisor.kill()
+    removeFolder(folder)
   }
+  process.once('exit', atExit)
+  try {
+    return await supervisor.run()
+  } finally {
+    process.off('exit', atExit)
+    removeFolder(folder)
+  }
+}
+
+/** Processes that were just killed may still write a moment longer. */
+function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 })
 }
 
 class Supervisor {
   readonly #order: Supervision
   readonly #journal: string
   readonly #folder: string
+  #child: ChildProcess | null = null
   readonly #found = new Map<string, FoundCase>()
   readonly #result: TargetResult = {
     cases: 0,
@@ -89,6 +103,10 @@ class Supervisor {
     this.#order = order
     this.#folder = folder
     this.#journal = join(folder, 'journal')
+  }
+
+  kill(): void {
+    this.#child?.kill('SIGKILL')
   }
 
   async run(): Promise<TargetResult> {
@@ -134,6 +152,7 @@ class Supervisor {
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
       serialization: 'advanced',
     })
+    this.#child = child
     let stderr = ''
     child.stderr?.on('data', (chunk: Buffer) => {
       stderr = (stderr + chunk.toString()).slice(-STDERR_CHARACTERS)

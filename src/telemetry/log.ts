@@ -12,7 +12,7 @@ const MOST_WAITING_BYTES = 1024 * 1024
  * For people on a terminal one plain line an event; for everything else JSON. A line that cannot be written is no reason to stop
  * serving: `onFailure` counts it. `destination` is for tests.
  */
-export function createLog(level: string, destination?: DestinationStream, onFailure: () => void = () => {}): Log {
+export function createLog(level: string, destination?: DestinationStream, onFailure?: () => void): Log {
   return pino(
     {
       level,
@@ -24,7 +24,19 @@ export function createLog(level: string, destination?: DestinationStream, onFail
   )
 }
 
-function standardOutput(onFailure: () => void): DestinationStream {
+/** One for all logs of the process, as its streams are. */
+let sharedOutput: DestinationStream | null = null
+const failureListeners = new Set<() => void>()
+
+function standardOutput(onFailure: (() => void) | undefined): DestinationStream {
+  if (onFailure !== undefined) failureListeners.add(onFailure)
+  sharedOutput ??= openOutput(() => {
+    for (const listener of failureListeners) listener()
+  })
+  return sharedOutput
+}
+
+function openOutput(onFailure: () => void): DestinationStream {
   // Nobody else would hear of these errors, and an error that nobody hears of ends the process.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', onFailure)
   if (process.stdout.isTTY) return TERMINAL

@@ -26,3 +26,14 @@ test('on a terminal the same line is short, and a bug shows its stack', () => {
   assert.match(plainLine(lines[0]!), /^\d\d:\d\d:\d\d info listening url=http:\/\/x$/)
   assert.match(plainLine(lines[1]!), /^\d\d:\d\d:\d\d error request failed\nError: boom\n {4}at /)
 })
+
+test('many logs of one process listen to its streams once, and each is told of a failure', () => {
+  const failures: string[] = []
+  createLog('info', undefined, () => failures.push('first'))
+  const listening = [process.stdout.listenerCount('error'), process.stderr.listenerCount('error')]
+  for (let index = 0; index < 20; index++) createLog('info')
+  createLog('info', undefined, () => failures.push('last'))
+  assert.deepEqual([process.stdout.listenerCount('error'), process.stderr.listenerCount('error')], listening)
+  process.stderr.emit('error', new Error('ENOSPC'))
+  assert.deepEqual(failures, ['first', 'last'])
+})
