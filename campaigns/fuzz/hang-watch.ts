@@ -1,11 +1,13 @@
 // When a case of the fuzzing process counts as a hang. Time in which the process could run but other processes had the
-// processor is not the case's: on a busy machine a look at coverage may stand in the queue for seconds.
+// processor, or the whole machine stood still, is not the case's.
 // Entries: HangWatch, waitedForProcessorMs.
 
 import { readFileSync } from 'node:fs'
 
 /** Time from the start of a child to its first case, and between cases. */
 const START_MS = 60_000
+/** Looks come every 250 ms; when they did not, the watcher itself stood still, and most likely the whole machine. */
+const MAX_BETWEEN_LOOKS_MS = 1000
 
 export interface WatchedMoment {
   nowMs: number
@@ -17,25 +19,29 @@ export interface WatchedMoment {
 
 export class HangWatch {
   readonly #hangMs: number
-  #since: WatchedMoment
+  #last: WatchedMoment
+  #tookMs = 0
 
   constructor(hangMs: number, startMs: number) {
     this.#hangMs = hangMs
-    this.#since = { nowMs: startMs, caseNumber: 0, waitedMs: 0 }
+    this.#last = { nowMs: startMs, caseNumber: 0, waitedMs: 0 }
   }
 
   /** What the process is to be ended for; null while it gets on. */
   look(moment: WatchedMoment): string | null {
-    const { caseNumber, nowMs, waitedMs } = moment
-    if (caseNumber !== this.#since.caseNumber) {
-      this.#since = moment
+    const { caseNumber } = moment
+    const last = this.#last
+    this.#last = moment
+    if (caseNumber !== last.caseNumber) {
+      this.#tookMs = 0
       return null
     }
     // Of a process that has just ended the system says nothing any more.
-    const inQueueMs = Math.max(0, waitedMs - this.#since.waitedMs)
-    const tookMs = nowMs - this.#since.nowMs - inQueueMs
-    if (caseNumber === 0) return tookMs > START_MS ? `no case in ${START_MS} ms` : null
-    return tookMs > this.#hangMs ? `case ${caseNumber} took more than ${this.#hangMs} ms` : null
+    const inQueueMs = Math.max(0, moment.waitedMs - last.waitedMs)
+    const elapsedMs = Math.min(MAX_BETWEEN_LOOKS_MS, moment.nowMs - last.nowMs)
+    this.#tookMs += Math.max(0, elapsedMs - inQueueMs)
+    if (caseNumber === 0) return this.#tookMs > START_MS ? `no case in ${START_MS} ms` : null
+    return this.#tookMs > this.#hangMs ? `case ${caseNumber} took more than ${this.#hangMs} ms` : null
   }
 }
 

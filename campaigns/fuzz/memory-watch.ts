@@ -25,6 +25,8 @@ export class MemoryWatch {
 
   /** `ownBytes`: what the engine itself keeps. */
   sample(ownBytes: number): void {
+    // Buffers that a collection frees leave the count when a thread beside has swept them; the next collection waits for it.
+    this.#collect()
     this.#collect()
     const { heapUsed, external } = process.memoryUsage()
     this.#liveBytes.push(heapUsed + external - ownBytes)
