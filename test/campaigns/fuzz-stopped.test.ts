@@ -37,9 +37,18 @@ async function fuzzChild(parent: number): Promise<{ pid: number; folder: string 
   for (;;) {
     const children = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim()
     for (const pid of children === '' ? [] : children.split(' ').map(Number)) {
-      const folder = /(?:^|\0)TMPDIR=([^\0]*tensorpress-fuzz-[^\0]*)/.exec(readFileSync(`/proc/${pid}/environ`, 'utf8'))
+      const folder = /(?:^|\0)TMPDIR=([^\0]*tensorpress-fuzz-[^\0]*)/.exec(environmentOf(pid))
       if (folder !== null && readdirSync(folder[1]!).includes('journal')) return { pid, folder: folder[1]! }
     }
     await sleep(20)
+  }
+}
+
+/** '' when it has ended: the campaign also asks git for its commit. */
+function environmentOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8')
+  } catch {
+    return ''
   }
 }
