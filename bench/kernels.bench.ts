@@ -45,6 +45,7 @@ const { values: options } = parseArgs({
     mib: { type: 'string', default: '64' },
     runs: { type: 'string', default: '5' },
     only: { type: 'string', default: '' },
+    buffers: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 })
@@ -99,7 +100,16 @@ function weights(): Float32Array {
   return out
 }
 
-const values = upload('values', weights())
+async function uploadChunk(label: string, words: Float32Array): Promise<BufferSlice> {
+  if (options.buffers) return upload(label, words)
+  const buffer = device.createChunk(label, words.byteLength)
+  const host = await buffer.host()
+  host.set(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))
+  buffer.upload(words.byteLength)
+  return buffer
+}
+
+const values = await uploadChunk('values', weights())
 const segmentElements = device.tuning.segmentElements
 const segmentCount = Math.ceil(elements / segmentElements)
 const segmentLanes = lanesForSegments(segmentCount, segmentElements, device.info.software)
@@ -212,7 +222,7 @@ const cases: Case[] = [
   },
   perSegment('histogram', histogram, [values, segments, prefixes, counts], 0, 20, 32, 0, 0, 0, 1),
   perSegment('histogram-linear', histogramLinear, [values, segments, edges, counts], 0, 64, floatBits(80)),
-  perSegment('prune-threshold', pruneThreshold, [out, segments, prefixes, flags], bytes, 0, 0),
+  perSegment('prune-threshold', pruneThreshold, [values, segments, prefixes, out, flags], bytes, 0, 0),
   perSegment('quantize-int8', quantizeInt8, [values, segments, int8Slots, out], bytes / 4, 0, 0),
   perSegment('quantize-int8 (dead zone)', quantizeInt8, [values, segments, deadZone, out], bytes / 4, 0, 0),
   {
@@ -306,7 +316,7 @@ const copyRate = (2 * bytes) / copy.seconds / 1e9
 const results: Row[] = []
 for (const { label, kernel, buffers, params, workgroups, readBytes, writtenBytes } of cases) {
   if (!label.startsWith(options.only) || (kernel.subgroups && !device.tuning.subgroups)) continue
-  await device.prepare([kernel])
+  await device.prepare([kernel], options.buffers ? 'buffer' : 'chunk')
   const { seconds, cpuSeconds } = await time(async () => {
     const before = kernelSeconds(device, kernel)
     await device.submit([

@@ -6,7 +6,6 @@
 
 struct Params { segment_count: u32, lanes: u32, reserved0: u32, reserved1: u32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec2u>;
 @group(0) @binding(3) var<storage, read_write> flags: array<atomic<u32>>;
@@ -39,7 +38,7 @@ fn main(
   var large = vec4u(0u);
   var non_finite = vec4u(0u);
   for (var v = invocation % params.lanes; v < count; v += params.lanes) {
-    var bits = values[first + v];
+    var bits = values_at(first + v);
     if (v * 4u + 4u > segment.y) {
       bits = select(vec4u(0u), bits, vec4u(v * 4u) + COMPONENT < vec4u(segment.y));
     }

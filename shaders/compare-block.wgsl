@@ -1,7 +1,7 @@
 // Dequantizes a block-packed artifact, (code - zero point) * scale of its block, and compares it with the original in its stored
 // order: element e = first_element + i is (row, along) = (e / k, e % k), or (e % n, e / n) with order 1 ([K,N]); its block is
 // row * ceil(k / block_size) + along / block_size - block_base. block_size is a power of two.
-// original: f32 as bits; packed: codes, low bits first; scales: f32 a block; zero_points: u32 a block; stats: 8 words at stat_slot,
+// values (the original): f32 as bits; packed: codes, low bits first; scales: f32 a block; zero_points: u32 a block; stats: 8 words at stat_slot,
 // [max |error| bits, zeros in original, zeros in artifact, compared, non-finite, 0, 0, 0], atomics; sums: [error^2, original^2,
 // artifact^2, original * artifact] of each invocation, information only; params last.
 // T = ceil(elements / elements_per_invocation) invocations; invocation g takes vec4s g, g + T, ...
@@ -12,7 +12,6 @@ struct Params {
   elements_per_invocation: u32, block_base: u32, reserved0: u32, reserved1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> original: array<vec4u>;
 @group(0) @binding(1) var<storage, read> packed: array<u32>;
 @group(0) @binding(2) var<storage, read> scales: array<f32>;
 @group(0) @binding(3) var<storage, read> zero_points: array<u32>;
@@ -94,7 +93,7 @@ fn main(
     }
     // the clamp parts the multiply from the subtraction, which adapters may contract
     let dequantized = clamp(vec4f(code) * scale, -MAX_FLOAT, MAX_FLOAT);
-    let original_bits = original[v];
+    let original_bits = values_at(v);
     let inside = vec4u(v * 4u) + COMPONENT < vec4u(params.elements);
     let finite = (original_bits & ABS_MASK) < INFINITY_BITS;
     let valid = inside & finite;

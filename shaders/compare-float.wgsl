@@ -1,5 +1,5 @@
 // Compares a tensor with its artifact stored as f32, float16 or bfloat16, element by element.
-// original: f32 as bits; artifact: f32 or 2 halfwords a word; segments: [start, length, slot, aux]; stats: 8 words a slot,
+// values (the original): f32 as bits; artifact: f32 or 2 halfwords a word; segments: [start, length, slot, aux]; stats: 8 words a slot,
 // [max |error| bits, zeros in original, zeros in artifact, compared, non-finite, 0, 0, 0], atomics; sums: [error^2, original^2,
 // artifact^2, original * artifact] of each invocation, information only; params last.
 // An invocation takes vec4s lane, lane + lanes, ... of its segment. Starts are multiples of 4. Non-finite originals are counted
@@ -7,7 +7,6 @@
 
 struct Params { segment_count: u32, lanes: u32, artifact_bits: u32, bfloat: u32 }
 
-@group(0) @binding(0) var<storage, read> original: array<vec4u>;
 @group(0) @binding(1) var<storage, read> artifact: array<vec2u>;
 @group(0) @binding(2) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(3) var<storage, read_write> stats: array<atomic<u32>>;
@@ -76,7 +75,7 @@ fn main(
   var artifact_squares = vec4f(0.0);
   var dot_products = vec4f(0.0);
   for (var v = invocation % params.lanes; v < count; v += params.lanes) {
-    let original_bits = original[first + v];
+    let original_bits = values_at(first + v);
     let stored_bits = artifact_bits(first + v);
     let inside = vec4u(v * 4u) + COMPONENT < vec4u(segment.y);
     let original_finite = (original_bits & ABS_MASK) < INFINITY_BITS;

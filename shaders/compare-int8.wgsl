@@ -1,6 +1,6 @@
 // Dequantizes an 8-bit artifact, (q - zero point) * scale, and compares it with the original. The slot of chunk element i is its
 // channel ((first_element + i) / inner) % channels.
-// original: f32 as bits; artifact: 4 codes a word; slots: [scale f32, zero point i32, 0, 0] a channel; stats: 8 words at stat_slot,
+// values (the original): f32 as bits; artifact: 4 codes a word; slots: [scale f32, zero point i32, 0, 0] a channel; stats: 8 words at stat_slot,
 // [max |error| bits, zeros in original, zeros in artifact, compared, non-finite, 0, 0, 0], atomics; sums: [error^2, original^2,
 // artifact^2, original * artifact] of each invocation, information only; params last.
 // T = ceil(elements / elements_per_invocation) invocations; invocation g takes vec4s g, g + T, ...
@@ -10,7 +10,6 @@ struct Params {
   is_signed: u32, stat_slot: u32, elements_per_invocation: u32, reserved: u32,
 }
 
-@group(0) @binding(0) var<storage, read> original: array<vec4u>;
 @group(0) @binding(1) var<storage, read> artifact: array<u32>;
 @group(0) @binding(2) var<storage, read> slots: array<vec4u>;
 @group(0) @binding(3) var<storage, read_write> stats: array<atomic<u32>>;
@@ -92,7 +91,7 @@ fn main(
     }
     // the clamp parts the multiply from the subtraction, which adapters may contract
     let dequantized = clamp(vec4f(code - zero_point) * scale, -MAX_FLOAT, MAX_FLOAT);
-    let original_bits = original[v];
+    let original_bits = values_at(v);
     let inside = vec4u(v * 4u) + COMPONENT < vec4u(params.elements);
     let finite = (original_bits & ABS_MASK) < INFINITY_BITS;
     let valid = inside & finite;

@@ -8,7 +8,6 @@
 
 struct Params { segment_count: u32, lanes: u32, bins: u32, inverse_width: f32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read> edges: array<u32>;
 @group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;
@@ -64,7 +63,7 @@ fn count_segment(segment: vec4u, lane: u32, in_shared: bool) {
   let before = select(NONE, ALL, COMPONENT < vec4u(segment.x & 3u));
   let behind = select(NONE, ALL, COMPONENT > vec4u(end & 3u));
   for (var v = first + lane; v <= last; v += params.lanes) {
-    var bits = values[v];
+    var bits = values_at(v);
     if (v == first) {
       bits |= before;
     }

@@ -11,7 +11,6 @@ struct Params {
   channel_inner: u32, channel_count: u32, slot_base: u32, slot_count: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read> prefixes: array<u32>;
 @group(0) @binding(3) var<storage, read_write> counts: array<atomic<u32>>;
@@ -52,7 +51,7 @@ fn count(row: u32, magnitude: u32, prefix: u32, in_shared: bool) {
 
 // |x| of vec4 v of the segment [start, start + length), NaN where it is not its own
 fn magnitudes(v: u32, start: u32, length: u32) -> vec4u {
-  var bits = values[v];
+  var bits = values_at(v);
   if (v == start >> 2u) {
     bits |= select(NONE, ALL, COMPONENT < vec4u(start & 3u));
   }

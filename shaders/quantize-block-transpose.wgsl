@@ -11,7 +11,6 @@ struct Params {
   values_start: u32, packed_word_base: u32, block_base: u32, slot: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read_write> packed: array<u32>;
 @group(0) @binding(2) var<storage, read_write> scales: array<f32>;
 @group(0) @binding(3) var<storage, read_write> zero_points: array<u32>;
@@ -55,7 +54,7 @@ fn element(index: u32, there: bool) -> u32 {
   if (!there) {
     return 0u;
   }
-  return values[index >> 2u][index & 3u];
+  return values_at(index >> 2u)[index & 3u];
 }
 
 fn load_raw(row: u32, col: u32) -> vec4u {
@@ -64,7 +63,7 @@ fn load_raw(row: u32, col: u32) -> vec4u {
   }
   let index = params.values_start + row * params.n + col;
   if (((params.n | params.values_start) & 3u) == 0u) {
-    return values[index >> 2u];
+    return values_at(index >> 2u);
   }
   return vec4u(
     element(index, true),

@@ -13,7 +13,6 @@ struct Params {
   asymmetric: u32, shrink_count: u32, reserved0: u32, reserved1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> packed: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
@@ -59,14 +58,14 @@ fn reciprocal(scale: f32) -> f32 {
 fn load_raw(index: u32, end: u32) -> vec4u {
   var bits = vec4u(0u);
   if ((index & 3u) == 0u) {
-    bits = values[index >> 2u];
+    bits = values_at(index >> 2u);
   } else {
     let next = vec4u(index) + COMPONENT;
     bits = vec4u(
-      values[next.x >> 2u][next.x & 3u],
-      values[next.y >> 2u][next.y & 3u],
-      values[next.z >> 2u][next.z & 3u],
-      values[next.w >> 2u][next.w & 3u],
+      values_at(next.x >> 2u)[next.x & 3u],
+      values_at(next.y >> 2u)[next.y & 3u],
+      values_at(next.z >> 2u)[next.z & 3u],
+      values_at(next.w >> 2u)[next.w & 3u],
     );
   }
   if (index + 4u > end) {
@@ -110,7 +109,7 @@ fn non_finite_of(first: u32, end: u32) -> u32 {
 // which of two bit patterns comes first in the block
 fn first_of(first: u32, end: u32, a: u32, b: u32) -> u32 {
   for (var i = first; i < end; i++) {
-    let bits = values[i >> 2u][i & 3u];
+    let bits = values_at(i >> 2u)[i & 3u];
     if (bits == a || bits == b) {
       return bits;
     }

@@ -15,7 +15,6 @@ struct Params {
   asymmetric: u32, shrink_count: u32, reserved0: u32, reserved1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> packed: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
@@ -141,10 +140,10 @@ fn main(
   let blocks = (segment.y + 31u) / 32u;
   for (var block = (invocation % params.lanes / 8u) * 4u; block < blocks; block += params.lanes / 2u) {
     let v = first + block * 8u + lane;
-    var v0 = values[min(v, last)];
-    var v1 = values[min(v + 8u, last)];
-    var v2 = values[min(v + 16u, last)];
-    var v3 = values[min(v + 24u, last)];
+    var v0 = values_at(min(v, last));
+    var v1 = values_at(min(v + 8u, last));
+    var v2 = values_at(min(v + 16u, last));
+    var v3 = values_at(min(v + 24u, last));
     if (block * 32u + 128u > segment.y) {
       let element = (block * 8u + lane) * 4u;
       v0 = tail(v0, element, segment.y);

@@ -16,7 +16,6 @@ struct Params {
   values_start: u32, packed_word_base: u32, block_base: u32, slot: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read_write> packed: array<vec2u>;
 @group(0) @binding(2) var<storage, read_write> scales: array<f32>;
 @group(0) @binding(3) var<storage, read_write> zero_points: array<u32>;
@@ -113,10 +112,10 @@ fn main(
   let height = min(32u, params.rows - block * 32u);
   let first = params.values_start / 4u + block * 32u * quads + quad;
   let last = height - 1u;
-  var v0 = values[first + min(lane, last) * quads];
-  var v1 = values[first + min(lane + 8u, last) * quads];
-  var v2 = values[first + min(lane + 16u, last) * quads];
-  var v3 = values[first + min(lane + 24u, last) * quads];
+  var v0 = values_at(first + min(lane, last) * quads);
+  var v1 = values_at(first + min(lane + 8u, last) * quads);
+  var v2 = values_at(first + min(lane + 16u, last) * quads);
+  var v3 = values_at(first + min(lane + 24u, last) * quads);
   if (height < 32u) {
     v0 = select(v0, vec4u(0u), lane > last);
     v1 = select(v1, vec4u(0u), lane + 8u > last);

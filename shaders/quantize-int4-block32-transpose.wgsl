@@ -12,7 +12,6 @@ struct Params {
   values_start: u32, packed_word_base: u32, block_base: u32, slot: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read_write> packed: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> scales: array<f32>;
 @group(0) @binding(3) var<storage, read_write> zero_points: array<u32>;
@@ -60,7 +59,7 @@ fn code_word(first: u32, row: u32, height: u32, inverse: vec4f) -> vec4u {
   for (var i = 0u; i < 8u; i++) {
     var bits = vec4u(0u);
     if (row + i < height) {
-      bits = values[first + (row + i) * quads];
+      bits = values_at(first + (row + i) * quads);
     }
     bits = select(bits, vec4u(0u), (bits & ABS_MASK) >= INFINITY_BITS);
     sum += bitcast<vec4u>(min(bitcast<vec4f>(bits) * inverse, vec4f(7.0)) + MAGIC) << vec4u(i * 4u);
@@ -90,7 +89,7 @@ fn main(
   var extreme = vec4u(0u);
   var magnitude = vec4u(0u);
   for (var i = 0u; i < height; i++) {
-    let bits = values[first + i * quads];
+    let bits = values_at(first + i * quads);
     let size = bits & ABS_MASK;
     extreme = select(extreme, bits, size > magnitude);
     magnitude = max(magnitude, size);
@@ -100,7 +99,7 @@ fn main(
     var non_finite = vec4u(0u);
     extreme = vec4u(0u);
     for (var i = 0u; i < height; i++) {
-      let bits = values[first + i * quads];
+      let bits = values_at(first + i * quads);
       let is_finite = (bits & ABS_MASK) < INFINITY_BITS;
       non_finite += select(vec4u(1u), vec4u(0u), is_finite);
       extreme = select(extreme, bits, is_finite & ((bits & ABS_MASK) > (extreme & ABS_MASK)));

@@ -10,7 +10,6 @@ struct Params {
   asymmetric: u32, shrink_count: u32, reserved0: u32, reserved1: u32,
 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> packed: array<vec4u>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
@@ -96,14 +95,14 @@ fn main(
   let blocks = (segment.y + 31u) / 32u;
   for (var block = invocation % params.lanes; block < blocks; block += params.lanes) {
     let v = (segment.x >> 2u) + block * 8u;
-    var v0 = values[v];
-    var v1 = values[v + 1u];
-    var v2 = values[v + 2u];
-    var v3 = values[v + 3u];
-    var v4 = values[v + 4u];
-    var v5 = values[v + 5u];
-    var v6 = values[v + 6u];
-    var v7 = values[v + 7u];
+    var v0 = values_at(v);
+    var v1 = values_at(v + 1u);
+    var v2 = values_at(v + 2u);
+    var v3 = values_at(v + 3u);
+    var v4 = values_at(v + 4u);
+    var v5 = values_at(v + 5u);
+    var v6 = values_at(v + 6u);
+    var v7 = values_at(v + 7u);
     let length = segment.y - block * 32u;
     if (length < 32u) {
       v0 = tail(v0, 0u, length);

@@ -7,7 +7,6 @@
 
 struct Params { elements: u32, inner: u32, channels: u32, first_element: u32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> slots: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 @group(0) @binding(3) var<uniform> params: Params;
@@ -66,7 +65,7 @@ fn slot_of(channel: u32) -> Slots4 {
 }
 
 fn write_codes(v: u32, slot: Slots4) {
-  let loaded = values[v];
+  let loaded = values_at(v);
   let bits = select(loaded, vec4u(0u), (loaded & ABS_MASK) >= INFINITY_BITS);
   var code = bitcast<vec4u>(clamp(bitcast<vec4f>(bits) * slot.inverse_scale, slot.low, slot.high) + ROUND_MAGIC);
   if (slot.has_rule) {

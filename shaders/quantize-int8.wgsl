@@ -9,7 +9,6 @@
 
 struct Params { segment_count: u32, lanes: u32, reserved0: u32, reserved1: u32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read> slots: array<vec4u>;
 @group(0) @binding(3) var<storage, read_write> out: array<u32>;
@@ -47,7 +46,7 @@ fn main(
   let has_rule = any(rule != vec2u(0u));
 
   for (var v = invocation % params.lanes; v < count; v += params.lanes) {
-    let loaded = values[first + v];
+    let loaded = values_at(first + v);
     let bits = select(loaded, vec4u(0u), (loaded & ABS_MASK) >= INFINITY_BITS);
     var code = bitcast<vec4u>(clamp(bitcast<vec4f>(bits) * inverse_scale, low, high) + ROUND_MAGIC);
     if (has_rule) {

@@ -5,7 +5,6 @@
 
 struct Params { rows: u32, cols: u32, slot_base: u32, rows_per_item: u32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read_write> stats: array<atomic<u32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
@@ -18,7 +17,7 @@ fn element(index: u32, there: bool) -> u32 {
   if (!there) {
     return 0xffffffffu;
   }
-  return values[index >> 2u][index & 3u];
+  return values_at(index >> 2u)[index & 3u];
 }
 
 fn raise(index: u32, value: u32) {
@@ -55,7 +54,7 @@ fn main(
     let index = row * params.cols + col;
     var bits = NONE;
     if (aligned) {
-      bits = values[index >> 2u];
+      bits = values_at(index >> 2u);
     } else {
       bits = vec4u(
         element(index, true),

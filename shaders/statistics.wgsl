@@ -7,7 +7,6 @@
 
 struct Params { segment_count: u32, lanes: u32, reserved0: u32, reserved1: u32 }
 
-@group(0) @binding(0) var<storage, read> values: array<vec4u>;
 @group(0) @binding(1) var<storage, read> segments: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> stats: array<atomic<u32>>;
 @group(0) @binding(3) var<storage, read_write> moments: array<vec2f>;
@@ -68,7 +67,7 @@ fn main(
   var squares = vec4f(0.0);
   var foreign = 0u;
   for (var v = first + lane; v <= last; v += params.lanes) {
-    var bits = values[v];
+    var bits = values_at(v);
     if (v == first) {
       bits |= before;
       foreign += start & 3u;

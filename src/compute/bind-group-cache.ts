@@ -1,8 +1,9 @@
 // Bind groups by kernel, buffers and params block: lanes dispatch the same kernels on the same buffers chunk after chunk, and
 // making a group costs about as much as a dispatch. Params take a dynamic offset, so one group serves a whole block.
 
+import { ChunkImage } from './chunk-image.ts'
 import type { Kernel } from './compute-device.ts'
-import type { PipelineCache } from './pipeline-cache.ts'
+import { type PipelineCache, VALUES_FIRST_WORDS } from './pipeline-cache.ts'
 import type { Binding, WebgpuBuffer } from './webgpu-buffer.ts'
 
 /** Lanes and kernels are few: more groups than this mean that buffers come and go, where caching does nothing. */
@@ -20,29 +21,38 @@ export class BindGroupCache {
     this.#pipelines = pipelines
   }
 
+  /** Group 0: the kernel's buffers, a chunk in an image left out, and its params. */
   get(kernel: Kernel, bindings: Binding[], params: GPUBuffer): GPUBindGroup {
     const slices = bindings.map(({ buffer, offset, size }) => `${buffer.id}:${offset}:${size}`)
-    const key = `${kernel.name} ${slices.join(' ')} ${this.#paramsId(params)}`
-    const cached = this.#groups.get(key)
-    if (cached !== undefined) return cached
-    if (this.#groups.size >= MAX_BIND_GROUPS) this.#groups.clear()
-    const group = this.#device.createBindGroup({
-      label: kernel.name,
-      layout: this.#pipelines.get(kernel)!.bindGroupLayout,
-      entries: [
-        ...bindings.map(({ buffer, offset, size }, binding) => ({
-          binding,
-          resource: { buffer: buffer.gpu, offset, size },
-        })),
-        { binding: bindings.length, resource: { buffer: params, offset: 0, size: kernel.paramWords * 4 } },
-      ],
+    return this.#cached(`${kernel.name} ${slices.join(' ')} ${this.#paramsId(params)}`, () => {
+      const form = bindings[0]?.buffer instanceof ChunkImage ? 'image' : 'buffer'
+      return {
+        label: kernel.name,
+        layout: this.#pipelines.get(kernel, form)!.bindGroupLayout,
+        entries: [
+          ...bindings.flatMap(({ buffer, offset, size }, binding) =>
+            buffer instanceof ChunkImage ? [] : [{ binding, resource: { buffer: buffer.gpu, offset, size } }],
+          ),
+          { binding: bindings.length, resource: { buffer: params, offset: 0, size: kernel.paramWords * 4 } },
+        ],
+      }
     })
-    this.#groups.set(key, group)
-    return group
+  }
+
+  /** Group 1: a chunk in an image, and where the range that the kernel binds begins. */
+  image(image: ChunkImage, params: GPUBuffer): GPUBindGroup {
+    return this.#cached(`image ${image.id}: ${this.#paramsId(params)}`, () => ({
+      label: image.label,
+      layout: this.#pipelines.imageLayout,
+      entries: [
+        { binding: 0, resource: image.view },
+        { binding: 1, resource: { buffer: params, offset: 0, size: VALUES_FIRST_WORDS * 4 } },
+      ],
+    }))
   }
 
   /** Drops the groups that hold a destroyed buffer. */
-  forget(buffer: WebgpuBuffer): void {
+  forget(buffer: WebgpuBuffer | ChunkImage): void {
     for (const key of this.#groups.keys()) {
       if (key.includes(` ${buffer.id}:`)) this.#groups.delete(key)
     }
@@ -50,6 +60,15 @@ export class BindGroupCache {
 
   clear(): void {
     this.#groups.clear()
+  }
+
+  #cached(key: string, describe: () => GPUBindGroupDescriptor): GPUBindGroup {
+    const cached = this.#groups.get(key)
+    if (cached !== undefined) return cached
+    if (this.#groups.size >= MAX_BIND_GROUPS) this.#groups.clear()
+    const group = this.#device.createBindGroup(describe())
+    this.#groups.set(key, group)
+    return group
   }
 
   #paramsId(params: GPUBuffer): number {

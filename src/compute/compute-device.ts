@@ -6,6 +6,8 @@
 export interface KernelBinding {
   name: string
   access: 'read' | 'read_write'
+  /** Takes a ChunkBuffer as well as any other. Only the first binding. */
+  chunk?: true
 }
 
 /**
@@ -29,6 +31,20 @@ export interface DeviceBuffer {
   readonly sizeBytes: number
   destroy(): void
 }
+
+/**
+ * A chunk of weights on its way to kernels: host memory to read a file into, and device memory in the form that suits the
+ * adapter. Only kernels read it, through a binding with `chunk`; it cannot be copied or read back.
+ */
+export interface ChunkBuffer extends DeviceBuffer {
+  /** `sizeBytes` of host memory, with whatever was there; valid until upload(). Waits while the device still copies from it. */
+  host(): Promise<Uint8Array>
+  /** Hands the first bytes of host() to the device (a multiple of 4). Submitted work that reads the chunk must be done. */
+  upload(sizeBytes: number): void
+}
+
+/** What kernels of prepare() will read: chunks, or plain buffers in their place (pruned weights). */
+export type ChunkForm = 'chunk' | 'buffer'
 
 /** A whole buffer, or a part of it (offset a multiple of limits.offsetAlignmentBytes). */
 export type BufferSlice = DeviceBuffer | { buffer: DeviceBuffer; offsetBytes: number; sizeBytes: number }
@@ -99,8 +115,9 @@ export interface ComputeDevice {
   /** Resolves (never rejects) with the reason when the device is lost. */
   readonly lost: Promise<string>
   /** Builds and warms pipelines, so that no JIT lands in a job. */
-  prepare(kernels: readonly Kernel[]): Promise<void>
+  prepare(kernels: readonly Kernel[], form?: ChunkForm): Promise<void>
   createBuffer(label: string, sizeBytes: number): DeviceBuffer
+  createChunk(label: string, sizeBytes: number): ChunkBuffer
   /** Copies host bytes in. The buffer must be idle (no submitted work that uses it is unfinished). Size a multiple of 4. */
   write(buffer: DeviceBuffer, offsetBytes: number, data: Uint8Array): void
   /** Runs commands in order, then the readbacks; resolves when all `consume` promises have settled. Throws device_lost. */

@@ -1,12 +1,14 @@
 // Compute pipelines by kernel, built from shaders/<name>.wgsl and warmed with an empty dispatch (software adapters compile at
-// the first dispatch). The layout comes from Kernel.bindings, so a shader that disagrees with its kernel fails here.
+// the first dispatch). The layout comes from Kernel.bindings, so a shader that disagrees with its kernel fails here. Kernels that
+// read chunks have two forms: shaders/lib/values-buffer.wgsl or values-image.wgsl, appended to their source as it is.
 // Entry: PipelineCache.prepare().
 
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
+import { IMAGE_FORMAT } from './chunk-image.ts'
 import type { Kernel } from './compute-device.ts'
-import { BUFFER_USAGE, SHADER_STAGE_COMPUTE } from './gpu-constants.ts'
+import { BUFFER_USAGE, SHADER_STAGE_COMPUTE, TEXTURE_USAGE } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
 
 /** From src/compute and from dist/compute alike. */
@@ -14,9 +16,19 @@ const SHADER_FOLDER = new URL('../../shaders/', import.meta.url)
 
 const WARM_SLOT_BYTES = 256
 
+/** Where a kernel finds its chunk; kernels without one only have the form 'buffer'. */
+export type ValuesForm = 'buffer' | 'image'
+
+/** u32 words of the uniform `values_first` in values-image.wgsl. */
+export const VALUES_FIRST_WORDS = 4
+
 export interface KernelPipeline {
   pipeline: GPUComputePipeline
   bindGroupLayout: GPUBindGroupLayout
+}
+
+function keyOf(kernel: Kernel, form: ValuesForm): string {
+  return `${kernel.name} ${form}`
 }
 
 export class PipelineCache {
@@ -24,6 +36,7 @@ export class PipelineCache {
   readonly #folder: URL
   readonly #pipelines = new Map<string, Promise<KernelPipeline>>()
   readonly #ready = new Map<string, KernelPipeline>()
+  #imageLayout: GPUBindGroupLayout | null = null
 
   constructor(device: GPUDevice, folder: URL = SHADER_FOLDER) {
     this.#device = device
@@ -31,28 +44,56 @@ export class PipelineCache {
   }
 
   /** The pipeline when it has been built. */
-  get(kernel: Kernel): KernelPipeline | undefined {
-    return this.#ready.get(kernel.name)
+  get(kernel: Kernel, form: ValuesForm): KernelPipeline | undefined {
+    return this.#ready.get(keyOf(kernel, form))
+  }
+
+  /** Layout of bind group 1 of all kernels in the form 'image'. */
+  get imageLayout(): GPUBindGroupLayout {
+    this.#imageLayout ??= this.#device.createBindGroupLayout({
+      label: 'values image',
+      entries: [
+        {
+          binding: 0,
+          visibility: SHADER_STAGE_COMPUTE,
+          storageTexture: { access: 'read-only', format: IMAGE_FORMAT, viewDimension: '2d' },
+        },
+        {
+          binding: 1,
+          visibility: SHADER_STAGE_COMPUTE,
+          buffer: { type: 'uniform', hasDynamicOffset: true, minBindingSize: VALUES_FIRST_WORDS * 4 },
+        },
+      ],
+    })
+    return this.#imageLayout
   }
 
   /** Builds and warms what is missing. Throws `internal` with file, line and column when a shader is not valid. */
-  async prepare(kernels: readonly Kernel[]): Promise<void> {
-    const missing = kernels.filter((kernel) => !this.#pipelines.has(kernel.name))
+  async prepare(kernels: readonly Kernel[], form: ValuesForm): Promise<void> {
+    const missing = kernels.filter((kernel) => !this.#pipelines.has(keyOf(kernel, form)))
     for (const kernel of missing) {
-      const built = this.#build(kernel)
-      built.catch(() => this.#pipelines.delete(kernel.name))
-      this.#pipelines.set(kernel.name, built)
+      const key = keyOf(kernel, form)
+      const built = this.#build(kernel, form)
+      built.catch(() => this.#pipelines.delete(key))
+      this.#pipelines.set(key, built)
     }
-    const results = await Promise.allSettled(kernels.map((kernel) => this.#pipelines.get(kernel.name)!))
+    const results = await Promise.allSettled(kernels.map((kernel) => this.#pipelines.get(keyOf(kernel, form))!))
     for (const result of results) if (result.status === 'rejected') throw result.reason
-    if (missing.length > 0) await this.#warm(missing)
+    if (missing.length > 0) await this.#warm(missing, form)
   }
 
-  async #build(kernel: Kernel): Promise<KernelPipeline> {
-    const file = new URL(`${kernel.name}.wgsl`, this.#folder)
-    const code = await readFile(file, 'utf8').catch((cause: unknown) => {
+  /** The kernel's source, with what declares its chunk behind it: line numbers stay, and directives must come first. */
+  async #source(kernel: Kernel, form: ValuesForm, file: URL): Promise<string> {
+    const own = await readFile(file, 'utf8').catch((cause: unknown) => {
       throw new AppError('internal', `kernel ${kernel.name} has no shader ${fileURLToPath(file)}`, {}, cause)
     })
+    if (kernel.bindings[0]?.chunk !== true) return own
+    return `${own}\n${await readFile(new URL(`lib/values-${form}.wgsl`, SHADER_FOLDER), 'utf8')}`
+  }
+
+  async #build(kernel: Kernel, form: ValuesForm): Promise<KernelPipeline> {
+    const file = new URL(`${kernel.name}.wgsl`, this.#folder)
+    const code = await this.#source(kernel, form, file)
     const device = this.#device
     // scopes nest per device, so everything between push and pop runs without giving up the turn
     device.pushErrorScope('validation')
@@ -61,13 +102,11 @@ export class PipelineCache {
     const bindGroupLayout = device.createBindGroupLayout({
       label: kernel.name,
       entries: [
-        ...kernel.bindings.map(
-          (binding, index): GPUBindGroupLayoutEntry => ({
-            binding: index,
-            visibility: SHADER_STAGE_COMPUTE,
-            buffer: { type: binding.access === 'read' ? 'read-only-storage' : 'storage' },
-          }),
-        ),
+        ...kernel.bindings.flatMap(({ access, chunk }, binding): GPUBindGroupLayoutEntry[] => {
+          if (chunk && form === 'image') return []
+          const type = access === 'read' ? 'read-only-storage' : 'storage'
+          return [{ binding, visibility: SHADER_STAGE_COMPUTE, buffer: { type } }]
+        }),
         {
           binding: kernel.bindings.length,
           visibility: SHADER_STAGE_COMPUTE,
@@ -75,7 +114,8 @@ export class PipelineCache {
         },
       ],
     })
-    const layout = device.createPipelineLayout({ label: kernel.name, bindGroupLayouts: [bindGroupLayout] })
+    const bindGroupLayouts = form === 'image' ? [bindGroupLayout, this.imageLayout] : [bindGroupLayout]
+    const layout = device.createPipelineLayout({ label: kernel.name, bindGroupLayouts })
     const pipelineResult = device
       .createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: 'main' } })
       .then(
@@ -89,7 +129,7 @@ export class PipelineCache {
       throw new AppError('internal', `${fileURLToPath(file)}: ${detail}`, { kernel: kernel.name }, result.error)
     }
     const built = { pipeline: result.pipeline, bindGroupLayout }
-    this.#ready.set(kernel.name, built)
+    this.#ready.set(keyOf(kernel, form), built)
     return built
   }
 
@@ -103,7 +143,7 @@ export class PipelineCache {
   }
 
   /** One workgroup of each kernel with zero params: every kernel returns at once, but the adapter has compiled it. */
-  async #warm(kernels: readonly Kernel[]): Promise<void> {
+  async #warm(kernels: readonly Kernel[], form: ValuesForm): Promise<void> {
     const device = this.#device
     const slots = Math.max(...kernels.map((kernel) => kernel.bindings.length + 1))
     const size = WARM_SLOT_BYTES * slots
@@ -113,19 +153,20 @@ export class PipelineCache {
       usage: BUFFER_USAGE.STORAGE | BUFFER_USAGE.UNIFORM,
     })
     const writable = device.createBuffer({ label: 'warm write', size, usage: BUFFER_USAGE.STORAGE })
+    const image = form === 'image' ? this.#warmImage(readable) : null
     const encoder = device.createCommandEncoder({ label: 'warm' })
     const pass = encoder.beginComputePass({ label: 'warm' })
     for (const kernel of kernels) {
-      const { pipeline, bindGroupLayout } = await this.#pipelines.get(kernel.name)!
-      const entries = [...kernel.bindings, { access: 'read' as const }].map((binding, index) => ({
-        binding: index,
-        resource: {
-          buffer: binding.access === 'read' ? readable : writable,
-          offset: index * WARM_SLOT_BYTES,
-          size: WARM_SLOT_BYTES,
+      const { pipeline, bindGroupLayout } = await this.#pipelines.get(keyOf(kernel, form))!
+      const entries = [...kernel.bindings, { access: 'read' as const, chunk: undefined }].flatMap(
+        ({ access, chunk }, binding) => {
+          if (chunk && image !== null) return []
+          const buffer = access === 'read' ? readable : writable
+          return [{ binding, resource: { buffer, offset: binding * WARM_SLOT_BYTES, size: WARM_SLOT_BYTES } }]
         },
-      }))
+      )
       pass.setPipeline(pipeline)
+      if (image !== null) pass.setBindGroup(1, image.group, [0])
       pass.setBindGroup(0, device.createBindGroup({ label: kernel.name, layout: bindGroupLayout, entries }), [0])
       pass.dispatchWorkgroups(1)
     }
@@ -134,6 +175,25 @@ export class PipelineCache {
     await gpuWait(device.queue.onSubmittedWorkDone())
     readable.destroy()
     writable.destroy()
+    image?.texture.destroy()
     device.queue.submit([])
+  }
+
+  #warmImage(first: GPUBuffer): { texture: GPUTexture; group: GPUBindGroup } {
+    const texture = this.#device.createTexture({
+      label: 'warm image',
+      size: [1, 1],
+      format: IMAGE_FORMAT,
+      usage: TEXTURE_USAGE.STORAGE_BINDING,
+    })
+    const group = this.#device.createBindGroup({
+      label: 'warm image',
+      layout: this.imageLayout,
+      entries: [
+        { binding: 0, resource: texture.createView() },
+        { binding: 1, resource: { buffer: first, offset: 0, size: VALUES_FIRST_WORDS * 4 } },
+      ],
+    })
+    return { texture, group }
   }
 }

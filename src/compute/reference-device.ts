@@ -4,6 +4,7 @@
 import { AppError } from '../errors.ts'
 import type {
   BufferSlice,
+  ChunkBuffer,
   Command,
   ComputeDevice,
   DeviceBuffer,
@@ -14,6 +15,7 @@ import type {
   Readback,
 } from './compute-device.ts'
 import { checkRange, checkRun, paddedBytes } from './device-buffer.ts'
+import { HostMemory } from './host-memory.ts'
 import { DEFAULT_BUDGET_BYTES, MemoryBudget } from './memory-budget.ts'
 
 /** Larger than any binding the executor asks for; what bounds this device is the budget. */
@@ -46,6 +48,31 @@ class ReferenceBuffer implements DeviceBuffer {
   }
 }
 
+class ReferenceChunk extends ReferenceBuffer implements ChunkBuffer {
+  readonly #memory: HostMemory
+  #host: Uint8Array<ArrayBuffer> | null = null
+
+  constructor(label: string, sizeBytes: number, budget: MemoryBudget, memory: HostMemory) {
+    super(label, sizeBytes, budget)
+    this.#memory = memory
+  }
+
+  async host(): Promise<Uint8Array> {
+    this.#host ??= this.#memory.take(this.sizeBytes)
+    return this.#host
+  }
+
+  upload(sizeBytes: number): void {
+    if (this.#host !== null) this.bytes.set(this.#host.subarray(0, sizeBytes))
+  }
+
+  override destroy(): void {
+    super.destroy()
+    if (this.#host !== null) this.#memory.give(this.#host)
+    this.#host = null
+  }
+}
+
 export interface ReferenceDeviceOptions {
   budgetBytes?: number
 }
@@ -68,6 +95,7 @@ class ReferenceDevice implements ComputeDevice {
   /** Never resolves: there is nothing to lose. */
   readonly lost = new Promise<string>(() => undefined)
   readonly #budget: MemoryBudget
+  readonly #memory = new HostMemory()
   readonly #times = new Map<string, KernelTime>()
   #last: Promise<void> = Promise.resolve()
   #closed = false
@@ -91,6 +119,16 @@ class ReferenceDevice implements ComputeDevice {
   async prepare(_kernels: readonly Kernel[]): Promise<void> {}
 
   createBuffer(label: string, sizeBytes: number): DeviceBuffer {
+    this.#reserve(label, sizeBytes)
+    return new ReferenceBuffer(label, sizeBytes, this.#budget)
+  }
+
+  createChunk(label: string, sizeBytes: number): ChunkBuffer {
+    this.#reserve(label, sizeBytes)
+    return new ReferenceChunk(label, sizeBytes, this.#budget, this.#memory)
+  }
+
+  #reserve(label: string, sizeBytes: number): void {
     if (sizeBytes > this.limits.maxBufferBytes) {
       throw new AppError(
         'gpu_memory_exceeded',
@@ -99,7 +137,6 @@ class ReferenceDevice implements ComputeDevice {
       )
     }
     this.#budget.reserve(label, paddedBytes(sizeBytes))
-    return new ReferenceBuffer(label, sizeBytes, this.#budget)
   }
 
   write(buffer: DeviceBuffer, offsetBytes: number, data: Uint8Array): void {

@@ -1,6 +1,16 @@
-// A DeviceBuffer of the WebGPU device, and what a kernel binds of it.
+// The DeviceBuffers of the WebGPU device that are GPUBuffers, and what a kernel binds. Chunks in textures: chunk-image.ts.
 
-import type { DeviceBuffer } from './compute-device.ts'
+import type { ChunkImage } from './chunk-image.ts'
+import type { ChunkBuffer, DeviceBuffer } from './compute-device.ts'
+import type { HostMemory } from './host-memory.ts'
+
+export interface WebgpuBufferParts {
+  label: string
+  sizeBytes: number
+  id: number
+  gpu: GPUBuffer
+  onDestroy(buffer: WebgpuBuffer): void
+}
 
 export class WebgpuBuffer implements DeviceBuffer {
   readonly label: string
@@ -12,7 +22,7 @@ export class WebgpuBuffer implements DeviceBuffer {
   readonly #onDestroy: (buffer: WebgpuBuffer) => void
   #destroyed = false
 
-  constructor(label: string, sizeBytes: number, id: number, gpu: GPUBuffer, onDestroy: (b: WebgpuBuffer) => void) {
+  constructor({ label, sizeBytes, id, gpu, onDestroy }: WebgpuBufferParts) {
     this.label = label
     this.sizeBytes = sizeBytes
     this.id = id
@@ -24,6 +34,10 @@ export class WebgpuBuffer implements DeviceBuffer {
     return this.#destroyed
   }
 
+  get deviceBytes(): number {
+    return this.gpu.size
+  }
+
   destroy(): void {
     if (this.#destroyed) return
     this.#destroyed = true
@@ -32,9 +46,37 @@ export class WebgpuBuffer implements DeviceBuffer {
   }
 }
 
-/** Bytes [offset, offset + size) of a buffer. */
+/** A chunk in a storage buffer, as GPUs with memory of their own like it. */
+export class WebgpuChunk extends WebgpuBuffer implements ChunkBuffer {
+  readonly #queue: GPUQueue
+  readonly #memory: HostMemory
+  #host: Uint8Array<ArrayBuffer> | null = null
+
+  constructor(parts: WebgpuBufferParts, queue: GPUQueue, memory: HostMemory) {
+    super(parts)
+    this.#queue = queue
+    this.#memory = memory
+  }
+
+  async host(): Promise<Uint8Array> {
+    this.#host ??= this.#memory.take(this.sizeBytes)
+    return this.#host
+  }
+
+  upload(sizeBytes: number): void {
+    if (this.#host !== null) this.#queue.writeBuffer(this.gpu, 0, this.#host, 0, sizeBytes)
+  }
+
+  override destroy(): void {
+    super.destroy()
+    if (this.#host !== null) this.#memory.give(this.#host)
+    this.#host = null
+  }
+}
+
+/** Bytes [offset, offset + size) of a buffer, or of the words in an image. */
 export interface Binding {
-  buffer: WebgpuBuffer
+  buffer: WebgpuBuffer | ChunkImage
   offset: number
   size: number
 }

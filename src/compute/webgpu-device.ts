@@ -11,6 +11,8 @@ import { WebgpuDevice } from './webgpu-queue.ts'
 export interface WebgpuDeviceOptions {
   budgetBytes?: number
   timeEveryPass?: boolean
+  /** Whether chunks are kept in textures; left out: where the adapter is software and its WGSL allows it. */
+  chunkImages?: boolean
   /** Another folder of shaders, for tests. */
   shaderFolder?: URL
 }
@@ -30,7 +32,8 @@ export async function openWebgpuDevice(name: string, options: WebgpuDeviceOption
   if (opened === null) return null
   const { device, info } = opened
   const { budgetBytes = defaultBudget(info), timeEveryPass, shaderFolder } = options
-  const queueOptions = { budgetBytes, timeEveryPass }
+  const { chunkImages = info.software && readableImages() } = options
+  const queueOptions = { budgetBytes, timeEveryPass, chunkImages }
   return new WebgpuDevice(device, info, shaderFolder === undefined ? queueOptions : { ...queueOptions, shaderFolder })
 }
 
@@ -60,6 +63,10 @@ export async function requestGpuDevice(name: string): Promise<{ device: GPUDevic
   } catch (cause) {
     throw new AppError('device_unavailable', `adapter '${info.adapter}' gave no device: ${String(cause)}`, {}, cause)
   }
+}
+
+function readableImages(): boolean {
+  return instances.at(-1)?.wgslLanguageFeatures.has('readonly_and_readwrite_storage_textures') === true
 }
 
 /** Subgroups only where 8 lanes side by side always belong to one subgroup, and a workgroup of 64 to whole ones. */

@@ -4,8 +4,11 @@
 
 import { AppError } from '../errors.ts'
 import { BindGroupCache } from './bind-group-cache.ts'
+import { ChunkImage, imageBytes, imageHeight } from './chunk-image.ts'
 import type {
   BufferSlice,
+  ChunkBuffer,
+  ChunkForm,
   Command,
   ComputeDevice,
   DeviceBuffer,
@@ -19,18 +22,19 @@ import { checkRange, checkRun, paddedBytes } from './device-buffer.ts'
 import { encodeSteps, type Step, writeParams } from './encode-steps.ts'
 import { BUFFER_USAGE, MAP_MODE_READ } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
+import { HostMemory } from './host-memory.ts'
 import { KernelTimer } from './kernel-timer.ts'
 import { MemoryBudget } from './memory-budget.ts'
-import { PipelineCache } from './pipeline-cache.ts'
+import { PipelineCache, type ValuesForm } from './pipeline-cache.ts'
 import { BufferPool } from './staging-pool.ts'
-import { type Binding, WebgpuBuffer } from './webgpu-buffer.ts'
+import { type Binding, WebgpuBuffer, WebgpuChunk } from './webgpu-buffer.ts'
 
 /** WebGPU's default alignment of binding offsets, uniform and storage: the same on every adapter. */
 const OFFSET_ALIGNMENT_BYTES = 256
 /** getMappedRange takes offsets of whole 8 bytes. */
 const MAP_ALIGNMENT_BYTES = 8
 /** Software adapters like chunks that stay in cache and long segments; discrete ones many short segments. */
-const SOFTWARE_TUNING = { chunkBytes: 4 * 2 ** 20, lanes: 3, segmentElements: 65536 }
+const SOFTWARE_TUNING = { chunkBytes: 8 * 2 ** 20, lanes: 2, segmentElements: 65536 }
 const DISCRETE_TUNING = { chunkBytes: 32 * 2 ** 20, lanes: 3, segmentElements: 4096 }
 
 /**
@@ -43,6 +47,8 @@ export interface WebgpuQueueOptions {
   budgetBytes: number
   /** Times every pass, also where that is costly. */
   timeEveryPass?: boolean | undefined
+  /** Keeps chunks in textures: the adapter loads from them faster than from buffers. */
+  chunkImages?: boolean | undefined
   /** Another shader folder, for tests. */
   shaderFolder?: URL
 }
@@ -58,7 +64,9 @@ export class WebgpuDevice implements ComputeDevice {
   readonly #timer: KernelTimer
   readonly #staging: BufferPool
   readonly #paramBlocks: BufferPool
-  readonly #buffers = new Set<WebgpuBuffer>()
+  readonly #buffers = new Set<WebgpuBuffer | ChunkImage>()
+  readonly #memory = new HostMemory()
+  readonly #chunkImages: boolean
   readonly #bindGroups: BindGroupCache
   readonly #inFlight = new Set<Promise<void>>()
   #nextId = 1
@@ -81,6 +89,7 @@ export class WebgpuDevice implements ComputeDevice {
       offsetAlignmentBytes: OFFSET_ALIGNMENT_BYTES,
       budgetBytes: options.budgetBytes,
     }
+    this.#chunkImages = options.chunkImages === true
     this.#budget = new MemoryBudget(options.budgetBytes)
     this.#pipelines = new PipelineCache(device, options.shaderFolder)
     this.#bindGroups = new BindGroupCache(device, this.#pipelines)
@@ -104,10 +113,14 @@ export class WebgpuDevice implements ComputeDevice {
     return this.#budget.buffers
   }
 
-  async prepare(kernels: readonly Kernel[]): Promise<void> {
+  async prepare(kernels: readonly Kernel[], form: ChunkForm = 'chunk'): Promise<void> {
+    await this.#prepare(kernels, form === 'chunk' && this.#chunkImages ? 'image' : 'buffer')
+  }
+
+  async #prepare(kernels: readonly Kernel[], form: ValuesForm): Promise<void> {
     this.#checkAlive()
     try {
-      await this.#pipelines.prepare(kernels)
+      await this.#pipelines.prepare(kernels, form)
     } catch (error) {
       // what a lost device says about pipelines is beside the point
       this.#checkAlive()
@@ -116,6 +129,30 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   createBuffer(label: string, sizeBytes: number): DeviceBuffer {
+    return this.#add(new WebgpuBuffer(this.#storage(label, sizeBytes)))
+  }
+
+  createChunk(label: string, sizeBytes: number): ChunkBuffer {
+    if (!this.#chunkImages || imageHeight(sizeBytes) > this.#device.limits.maxTextureDimension2D) {
+      return this.#add(new WebgpuChunk(this.#storage(label, sizeBytes), this.#device.queue, this.#memory))
+    }
+    this.#checkAlive()
+    this.#budget.reserve(label, imageBytes(sizeBytes))
+    const owner = {
+      device: this.#device,
+      orLost: <T>(promise: Promise<T>) => this.#orLost(promise),
+      released: (image: ChunkImage) => this.#released(image),
+    }
+    return this.#add(new ChunkImage(label, sizeBytes, this.#nextId++, owner))
+  }
+
+  #add<T extends WebgpuBuffer | ChunkImage>(buffer: T): T {
+    this.#buffers.add(buffer)
+    return buffer
+  }
+
+  /** A GPUBuffer for a DeviceBuffer, counted in the budget. */
+  #storage(label: string, sizeBytes: number) {
     this.#checkAlive()
     const size = paddedBytes(sizeBytes)
     if (size > this.limits.maxBufferBytes) {
@@ -128,9 +165,8 @@ export class WebgpuDevice implements ComputeDevice {
     this.#budget.reserve(label, size)
     const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST
     const gpu = this.#device.createBuffer({ label, size, usage })
-    const buffer = new WebgpuBuffer(label, sizeBytes, this.#nextId++, gpu, (destroyed) => this.#released(destroyed))
-    this.#buffers.add(buffer)
-    return buffer
+    const onDestroy = (destroyed: WebgpuBuffer) => this.#released(destroyed)
+    return { label, sizeBytes, id: this.#nextId++, gpu, onDestroy }
   }
 
   write(buffer: DeviceBuffer, offsetBytes: number, data: Uint8Array): void {
@@ -143,10 +179,14 @@ export class WebgpuDevice implements ComputeDevice {
 
   async submit(commands: Command[], readbacks: Readback[] = []): Promise<void> {
     this.#checkAlive()
-    const missing = commands.flatMap((c) =>
-      c.op === 'run' && this.#pipelines.get(c.kernel) === undefined ? [c.kernel] : [],
-    )
-    if (missing.length > 0) await this.prepare(missing)
+    for (const form of ['image', 'buffer'] as const) {
+      const missing = commands.flatMap((command) =>
+        command.op === 'run' && valuesForm(command) === form && this.#pipelines.get(command.kernel, form) === undefined
+          ? [command.kernel]
+          : [],
+      )
+      if (missing.length > 0) await this.#prepare(missing, form)
+    }
     const work = this.#submitNow(commands, readbacks)
     this.#inFlight.add(work)
     try {
@@ -243,13 +283,12 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   #binding(slice: BufferSlice): Binding {
-    if (!('buffer' in slice)) {
-      const buffer = this.#own(slice)
-      return { buffer, offset: 0, size: buffer.gpu.size }
-    }
-    const buffer = this.#own(slice.buffer)
-    checkRange(buffer.label, buffer.gpu.size, slice.offsetBytes, slice.sizeBytes)
-    const size = Math.min(paddedBytes(slice.sizeBytes), buffer.gpu.size - slice.offsetBytes)
+    const whole = 'buffer' in slice ? slice.buffer : slice
+    const buffer = whole instanceof ChunkImage ? this.#alive(whole) : this.#own(whole)
+    const bufferBytes = buffer instanceof ChunkImage ? paddedBytes(buffer.sizeBytes) : buffer.gpu.size
+    if (!('buffer' in slice)) return { buffer, offset: 0, size: bufferBytes }
+    checkRange(buffer.label, bufferBytes, slice.offsetBytes, slice.sizeBytes)
+    const size = Math.min(paddedBytes(slice.sizeBytes), bufferBytes - slice.offsetBytes)
     return { buffer, offset: slice.offsetBytes, size }
   }
 
@@ -276,16 +315,26 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   #own(buffer: DeviceBuffer): WebgpuBuffer {
-    if (!(buffer instanceof WebgpuBuffer) || (!this.#buffers.has(buffer) && !buffer.destroyed)) {
+    if (buffer instanceof ChunkImage) {
+      throw new AppError('internal', `chunk '${buffer.label}' can only be read by kernels`)
+    }
+    if (!(buffer instanceof WebgpuBuffer)) {
+      throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
+    }
+    return this.#alive(buffer)
+  }
+
+  #alive<T extends WebgpuBuffer | ChunkImage>(buffer: T): T {
+    if (!this.#buffers.has(buffer) && !buffer.destroyed) {
       throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
     }
     if (buffer.destroyed) throw new AppError('internal', `buffer '${buffer.label}' was used after it was destroyed`)
     return buffer
   }
 
-  #released(buffer: WebgpuBuffer): void {
+  #released(buffer: WebgpuBuffer | ChunkImage): void {
     this.#buffers.delete(buffer)
-    this.#budget.release(buffer.gpu.size)
+    this.#budget.release(buffer.deviceBytes)
     this.#bindGroups.forget(buffer)
     this.#flushSoon()
   }
@@ -299,6 +348,12 @@ export class WebgpuDevice implements ComputeDevice {
       if (this.#lostReason === null && !this.#closing) this.#device.queue.submit([])
     })
   }
+}
+
+/** Which form of its shader a dispatch needs. */
+function valuesForm({ buffers: [first] }: { buffers: BufferSlice[] }): ValuesForm {
+  const buffer = first !== undefined && 'buffer' in first ? first.buffer : first
+  return buffer instanceof ChunkImage ? 'image' : 'buffer'
 }
 
 /** Hands the mapped ranges out and waits for all of them, also when one fails: their views die with the unmap. */

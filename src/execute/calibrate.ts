@@ -244,9 +244,9 @@ async function findStatistics(
   if (works.length === 0 || firstLane === undefined) return merged
   const pieces = cutPieces(works, firstLane.device.tuning.chunkBytes, 'encode')
   await runPieces(context, pieces, async (lane, piece) => {
-    const { commands } = pruneCommands(lane, piece)
+    const { values, commands } = pruneCommands(lane, piece)
     const { windows, slots } = channelWindows(piece)
-    const [stats, counting] = statisticsCommands(lane, windows, slots)
+    const [stats, counting] = statisticsCommands(lane, values, windows, slots)
     await lane.submit(
       [...commands, ...counting],
       [

@@ -57,7 +57,12 @@ function channelWindow(span: Span, slotBase: number): ChannelWindow {
  * Commands that fill `stats` (cleared first) with the statistics of every window. inner 1 uses the column kernel; a span
  * is then whole rows or a part of one row, see cutPieces.
  */
-export function statisticsCommands(lane: Lane, windows: ChannelWindow[], slots: number): [DeviceBuffer, Command[]] {
+export function statisticsCommands(
+  lane: Lane,
+  values: DeviceBuffer,
+  windows: ChannelWindow[],
+  slots: number,
+): [DeviceBuffer, Command[]] {
   const stats = lane.buffer('stats', Math.max(1, slots) * STATISTICS_WORDS * 4)
   const commands: Command[] = [clear(stats, Math.max(1, slots) * STATISTICS_WORDS * 4)]
   const rowWise = windows.filter((window) => window.inner > 1)
@@ -67,7 +72,7 @@ export function statisticsCommands(lane: Lane, windows: ChannelWindow[], slots: 
     commands.push(
       run(
         statistics,
-        [lane.values, table.buffer, stats, lane.buffer('moments', table.count * table.lanes * MOMENT_WORDS * 4)],
+        [values, table.buffer, stats, lane.buffer('moments', table.count * table.lanes * MOMENT_WORDS * 4)],
         Uint32Array.of(table.count, table.lanes, 0, 0),
         table.workgroups,
         elements * 4,
@@ -82,7 +87,7 @@ export function statisticsCommands(lane: Lane, windows: ChannelWindow[], slots: 
     commands.push(
       run(
         statisticsColumns,
-        [{ buffer: lane.values, offsetBytes: span.start * 4, sizeBytes: span.count * 4 }, stats],
+        [{ buffer: values, offsetBytes: span.start * 4, sizeBytes: span.count * 4 }, stats],
         Uint32Array.of(rows, cols, slotBase + (rows === 1 ? firstElement % channels : 0), rowsEach),
         statisticsColumnsWorkgroups(rows, cols, rowsEach),
         span.count * 4,

@@ -2,7 +2,7 @@
 // Packed codes, scales and zero points come out in the order of the artifact; zero points are packed on the host when the
 // tensor is complete, because their layouts mix rows.
 
-import type { Command, Readback } from '../compute/compute-device.ts'
+import type { Readback } from '../compute/compute-device.ts'
 import { blockWords } from '../kernels/block-codes.ts'
 import { BLOCK_FLAG_WORDS, blockKernel } from '../kernels/quantize-block.ts'
 import { MATMUL_NBITS_BLOCKS } from '../tensor/model.ts'
@@ -10,6 +10,7 @@ import type { EncodePass } from './encode-pass.ts'
 import { asWordView, clear, type Lane, run } from './lane.ts'
 import type { OutputFiles } from './output-files.ts'
 import type { Piece, Span } from './pieces.ts'
+import type { PrunedPiece } from './prune.ts'
 import { blockTable } from './segment-tables.ts'
 import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
 import { bytesOf, packZeroPointColumns, packZeroPointRows, writePart } from './write-parts.ts'
@@ -36,8 +37,7 @@ export async function encodeBlocks(
   pass: EncodePass,
   lane: Lane,
   piece: Piece,
-  commands: Command[],
-  readbacks: Readback[],
+  { values, commands, readbacks }: PrunedPiece,
 ): Promise<void> {
   const block = piece.spans[0]?.work.block
   if (block === null || block === undefined) return
@@ -65,7 +65,7 @@ export async function encodeBlocks(
     clear(flags, flagBytes),
     run(
       kernel(table.aligned),
-      [lane.values, table.buffer, packed, scales, zeroPoints, flags],
+      [values, table.buffer, packed, scales, zeroPoints, flags],
       Uint32Array.of(table.count, table.lanes, block.bits, block.blockSize, block.symmetric ? 0 : 1, shrinks, 0, 0),
       table.workgroups,
       piece.elements * 4,

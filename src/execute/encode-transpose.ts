@@ -2,7 +2,7 @@
 // Small tensors: one dispatch a tensor into the lane's buffers. Larger ones: the whole packed tensor is gathered in device
 // buffers that its pieces share (transpose-accumulators.ts), then read back and written in parts.
 
-import type { Command, DeviceBuffer, Readback } from '../compute/compute-device.ts'
+import type { DeviceBuffer } from '../compute/compute-device.ts'
 import { blockWords } from '../kernels/block-codes.ts'
 import { BLOCK_FLAG_WORDS } from '../kernels/quantize-block.ts'
 import { transposeKernel, transposeParams, transposeWorkgroups } from '../kernels/quantize-block-transpose.ts'
@@ -10,17 +10,13 @@ import { flagReadback, shrinkCount, takeZeroPoints, writeZeroPoints } from './en
 import type { EncodePass } from './encode-pass.ts'
 import { asWordView, clear, type Lane, run } from './lane.ts'
 import type { Piece } from './pieces.ts'
+import type { PrunedPiece } from './prune.ts'
 import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
 import { type BlockTarget, blockCount } from './transpose-accumulators.ts'
 import { bytesOf, writePart } from './write-parts.ts'
 
-export async function encodeTransposed(
-  pass: EncodePass,
-  lane: Lane,
-  piece: Piece,
-  commands: Command[],
-  readbacks: Readback[],
-): Promise<void> {
+export async function encodeTransposed(pass: EncodePass, lane: Lane, piece: Piece, pruned: PrunedPiece): Promise<void> {
+  const { commands, readbacks } = pruned
   const [span] = piece.spans
   const block = span?.work.block
   if (span === undefined || block === null || block === undefined) return
@@ -33,9 +29,9 @@ export async function encodeTransposed(
       piece.spans.map(({ work }) => work),
     ),
   )
-  if (span.whole) return encodeWhole(pass, lane, piece, flags, commands, readbacks)
+  if (span.whole) return encodeWhole(pass, lane, piece, flags, pruned)
   const target = await pass.accumulators.target(span.work, block)
-  addDispatch(lane, piece, 0, target, flags, commands)
+  addDispatch(lane, piece, 0, target, flags, pruned)
   await lane.submit(commands, readbacks)
   span.work.piecesLeft--
   if (span.work.piecesLeft > 0) return
@@ -48,9 +44,9 @@ async function encodeWhole(
   lane: Lane,
   piece: Piece,
   flags: DeviceBuffer,
-  commands: Command[],
-  readbacks: Readback[],
+  pruned: PrunedPiece,
 ): Promise<void> {
+  const { commands, readbacks } = pruned
   let blocks = 0
   const bases = piece.spans.map(({ work }) => {
     const base = blocks
@@ -66,7 +62,7 @@ async function encodeWhole(
     blockBase: 0,
   }
   for (const index of piece.spans.keys()) {
-    addDispatch(lane, piece, index, { ...target, blockBase: bases[index] ?? 0 }, flags, commands)
+    addDispatch(lane, piece, index, { ...target, blockBase: bases[index] ?? 0 }, flags, pruned)
   }
   const write = (part: 'values' | 'scale', blockBytes: number, view: Uint8Array): Promise<unknown> =>
     Promise.all(
@@ -116,7 +112,7 @@ function addDispatch(
   index: number,
   target: BlockTarget,
   flags: DeviceBuffer,
-  commands: Command[],
+  { values, commands }: PrunedPiece,
 ): void {
   const span = piece.spans[index]
   const block = span?.work.block
@@ -143,7 +139,7 @@ function addDispatch(
   commands.push(
     run(
       kernel,
-      [lane.values, target.packed, target.scales, target.zeroPoints, flags],
+      [values, target.packed, target.scales, target.zeroPoints, flags],
       transposeParams(params),
       transposeWorkgroups(kernel, tile.rows, tile.cols, block.blockSize),
       span.count * 4,

@@ -2,7 +2,7 @@
 // program; blocks-transpose of large tensors is in encode-transpose.ts. Tensors that fit a chunk get their statistics here,
 // between two submits on values that stay on the device; larger ones come with parameters from calibrate.ts.
 
-import type { Command, Readback } from '../compute/compute-device.ts'
+import type { Command, DeviceBuffer } from '../compute/compute-device.ts'
 import { CAST_FLAG_WORDS, castBfloat16, castFloat16 } from '../kernels/cast-float.ts'
 import { INT8_SLOT_WORDS, quantizeInt8 } from '../kernels/quantize-int8.ts'
 import { channelWorkgroups, quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
@@ -14,7 +14,7 @@ import { encodeTransposed } from './encode-transpose.ts'
 import { asWordView, clear, type Lane, run, wholeWords } from './lane.ts'
 import type { OutputFiles } from './output-files.ts'
 import type { Piece, Span } from './pieces.ts'
-import { pruneCommands } from './prune.ts'
+import { type PrunedPiece, pruneCommands } from './prune.ts'
 import {
   emptyParameters,
   type ScaledParameters,
@@ -30,20 +30,19 @@ export async function encodePiece(pass: EncodePass, lane: Lane, piece: Piece): P
   const program = piece.spans[0]?.work.program
   if (program === undefined) return
   const pruned = pruneCommands(lane, piece)
-  const { commands, readbacks } = pruned
   switch (program) {
     case 'dense':
-      return encodeDense(pass, lane, piece, commands, readbacks)
+      return encodeDense(pass, lane, piece, pruned)
     case 'float16':
     case 'bfloat16':
-      return encodeFloat(pass, lane, piece, commands, readbacks)
+      return encodeFloat(pass, lane, piece, pruned)
     case 'scaled-tensor':
     case 'scaled-channel':
-      return encodeScaled(pass, lane, piece, commands, readbacks)
+      return encodeScaled(pass, lane, piece, pruned)
     case 'blocks':
-      return encodeBlocks(pass, lane, piece, commands, readbacks)
+      return encodeBlocks(pass, lane, piece, pruned)
     case 'blocks-transpose':
-      return encodeTransposed(pass, lane, piece, commands, readbacks)
+      return encodeTransposed(pass, lane, piece, pruned)
     default:
       return program satisfies never
   }
@@ -53,11 +52,10 @@ async function encodeDense(
   pass: EncodePass,
   lane: Lane,
   piece: Piece,
-  commands: Command[],
-  readbacks: Readback[],
+  { values, commands, readbacks }: PrunedPiece,
 ): Promise<void> {
   readbacks.push({
-    buffer: lane.values,
+    buffer: values,
     offsetBytes: 0,
     sizeBytes: piece.elements * 4,
     consume: (view) =>
@@ -72,8 +70,7 @@ async function encodeFloat(
   pass: EncodePass,
   lane: Lane,
   piece: Piece,
-  commands: Command[],
-  readbacks: Readback[],
+  { values, commands, readbacks }: PrunedPiece,
 ): Promise<void> {
   const table = flatTable(lane, piece)
   const out = lane.buffer('out', piece.elements * 2 + 16)
@@ -83,7 +80,7 @@ async function encodeFloat(
     clear(flags, flagBytes),
     run(
       piece.spans[0]?.work.program === 'bfloat16' ? castBfloat16 : castFloat16,
-      [lane.values, table.buffer, out, flags],
+      [values, table.buffer, out, flags],
       Uint32Array.of(table.count, table.lanes, 0, 0),
       table.workgroups,
       piece.elements * 4,
@@ -119,14 +116,13 @@ async function encodeScaled(
   pass: EncodePass,
   lane: Lane,
   piece: Piece,
-  commands: Command[],
-  readbacks: Readback[],
+  { values, commands, readbacks }: PrunedPiece,
 ): Promise<void> {
   const { windows, slots } = channelWindows(piece)
   let quantizing = commands
   let first = readbacks
   if (piece.spans.some(({ work }) => work.scaled === null || work.scaledByPiece)) {
-    const [stats, counting] = statisticsCommands(lane, windows, slots)
+    const [stats, counting] = statisticsCommands(lane, values, windows, slots)
     await lane.submit(
       [...commands, ...counting],
       [
@@ -151,7 +147,7 @@ async function encodeScaled(
     for (const { work } of piece.spans) if (!work.scaledByPiece) writeScaledParameters(pass.output, work)
   }
   const out = lane.buffer('out', piece.elements + 16)
-  quantizing.push(...quantizeCommands(lane, piece, windows, slots, out))
+  quantizing.push(...quantizeCommands(lane, values, piece, windows, slots, out))
   first.push({
     buffer: out,
     offsetBytes: 0,
@@ -186,10 +182,11 @@ function deadZoneOf(work: TensorWork): { bits: number } | null {
 
 function quantizeCommands(
   lane: Lane,
+  values: DeviceBuffer,
   piece: Piece,
   windows: ChannelWindow[],
   slots: number,
-  out: ReturnType<Lane['buffer']>,
+  out: DeviceBuffer,
 ): Command[] {
   const words = lane.scratch('slots', slots * INT8_SLOT_WORDS)
   for (const { span, slotBase, channelFirst, channels } of windows) {
@@ -205,7 +202,7 @@ function quantizeCommands(
     return [
       run(
         quantizeInt8,
-        [lane.values, segments.buffer, table, out],
+        [values, segments.buffer, table, out],
         Uint32Array.of(segments.count, segments.lanes, 0, 0),
         segments.workgroups,
         piece.elements * 4,
@@ -216,7 +213,7 @@ function quantizeCommands(
     run(
       quantizeInt8Channel,
       [
-        { buffer: lane.values, offsetBytes: span.start * 4, sizeBytes: span.count * 4 },
+        { buffer: values, offsetBytes: span.start * 4, sizeBytes: span.count * 4 },
         {
           buffer: table,
           offsetBytes: slotBase * INT8_SLOT_WORDS * 4,

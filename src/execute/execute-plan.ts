@@ -3,7 +3,7 @@
 // do not depend on device, chunk size or lanes. A tensor whose data contradicts the plan (NaN in a tensor to be quantized,
 // overflow of a 16-bit float) is reported in `facts`: the caller plans again with them and executes again.
 
-import type { ComputeDevice, Kernel } from '../compute/compute-device.ts'
+import type { ChunkForm, ComputeDevice, Kernel } from '../compute/compute-device.ts'
 import { castBfloat16, castFloat16 } from '../kernels/cast-float.ts'
 import { histogram } from '../kernels/histogram.ts'
 import { pruneThreshold } from '../kernels/prune-threshold.ts'
@@ -70,7 +70,9 @@ export async function executePlan(
     .filter(({ action }) => action === 'compress')
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
-  await device.prepare(kernelsFor(works, device.tuning.subgroups))
+  const kernels = kernelsFor(works, device.tuning.subgroups)
+  await device.prepare(kernels.chunk, 'chunk')
+  await device.prepare(kernels.buffer, 'buffer')
   return withLanes(device, async (lanes) => {
     const accumulators = new TransposeAccumulators(device, works)
     const output = createOutputFiles(outputDir, layout)
@@ -83,13 +85,17 @@ export async function executePlan(
   })
 }
 
-/** The kernels that these tensors will run, so that none is compiled in the middle of the job and none needlessly. */
-export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Kernel[] {
-  const kernels = new Set<Kernel>()
+/**
+ * The kernels that these tensors will run, so that none is compiled in the middle of the job and none needlessly: on chunks as
+ * they are read, and on buffers of pruned weights.
+ */
+export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Record<ChunkForm, Kernel[]> {
+  const forms = { chunk: new Set<Kernel>(), buffer: new Set<Kernel>() }
   for (const { plan, program, geometry, block } of works) {
     const { encode } = plan
-    if (plan.prune !== null) kernels.add(pruneThreshold)
-    if (plan.prune !== null && plan.prune.kind !== 'threshold') kernels.add(histogram)
+    const kernels = plan.prune === null ? forms.chunk : forms.buffer
+    if (plan.prune !== null) forms.chunk.add(pruneThreshold)
+    if (plan.prune !== null && plan.prune.kind !== 'threshold') forms.chunk.add(histogram)
     if (encode.kind === 'scaled-int' && (encode.clip.kind !== 'none' || encode.deadZone !== null))
       kernels.add(histogram)
     if (geometry !== null) kernels.add(geometry.inner === 1 ? statisticsColumns : statistics)
@@ -104,7 +110,7 @@ export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Ke
       else kernels.add(subgroups ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose)
     }
   }
-  return [...kernels]
+  return { chunk: [...forms.chunk], buffer: [...forms.buffer] }
 }
 
 async function runBatches(

@@ -1,7 +1,7 @@
 // Counting passes: magnitudes of many tensors at one histogram level, magnitudes per channel of one tensor, and linear bins of
 // one tensor. Entry: countMagnitudes, countChannelMagnitudes, countLinear. Values are pruned first where the work says so.
 
-import type { Command } from '../compute/compute-device.ts'
+import type { Command, DeviceBuffer } from '../compute/compute-device.ts'
 import { floatBits } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, HISTOGRAM_LEVELS, histogram } from '../kernels/histogram.ts'
 import { histogramLinear } from '../kernels/histogram-linear.ts'
@@ -39,7 +39,7 @@ export async function countMagnitudes(
   if (owner.size === 0 || firstLane === undefined) return
   const pieces = cutPieces([...owner.keys()], firstLane.device.tuning.chunkBytes, 'flat', MAX_SLOTS)
   await runPieces(context, pieces, async (lane, piece) => {
-    const { commands } = pruneCommands(lane, piece)
+    const pruned = pruneCommands(lane, piece)
     const slots: MagnitudeCount[] = []
     const slotOf = piece.spans.map(({ work }) => {
       const distribution = owner.get(work) as MagnitudeCount
@@ -48,7 +48,7 @@ export async function countMagnitudes(
     })
     const prefixes = Uint32Array.from(slots, (slot) => slot.prefix)
     const table = flatTable(lane, piece, (_span, index) => slotOf[index] ?? 0)
-    await countInto(lane, piece, table, commands, level, prefixes, [0, 0, 0, slots.length], (counts) => {
+    await countInto(lane, piece, table, pruned, level, prefixes, [0, 0, 0, slots.length], (counts) => {
       for (const [index, slot] of slots.entries()) {
         const base = index * HISTOGRAM_BINS
         for (let bin = 0; bin < HISTOGRAM_BINS; bin++) {
@@ -80,18 +80,28 @@ export async function countChannelMagnitudes(
   const wanted = pieces.filter((piece) => touches(piece, inner, channels, first, prefixes.length))
   const period = inner * channels
   await runPieces(context, wanted, async (lane, piece) => {
-    // Pruning in place is done once; the windows that follow see the pruned chunk.
-    let { commands } = pruneCommands(lane, piece)
+    // Pruning is done once; the windows that follow read what it left.
+    const { values, ...pruned } = pruneCommands(lane, piece)
+    let { commands } = pruned
     for (let at = 0; at < prefixes.length; at += MAX_SLOTS) {
       const slots = Math.min(MAX_SLOTS, prefixes.length - at)
       if (!touches(piece, inner, channels, first + at, slots)) continue
       // The index inside one period says the channel, and stays inside 32 bits where the tensor's own index may not.
       const table = flatTable(lane, piece, undefined, (span) => span.first % period)
       const window = [inner, channels, first + at, slots] as const
-      await countInto(lane, piece, table, commands, level, prefixes.subarray(at, at + slots), window, (found) => {
-        const target = counts.subarray(at * HISTOGRAM_BINS, (at + slots) * HISTOGRAM_BINS)
-        for (let i = 0; i < target.length; i++) target[i] = (target[i] ?? 0) + (found[i] ?? 0)
-      })
+      await countInto(
+        lane,
+        piece,
+        table,
+        { values, commands },
+        level,
+        prefixes.subarray(at, at + slots),
+        window,
+        (found) => {
+          const target = counts.subarray(at * HISTOGRAM_BINS, (at + slots) * HISTOGRAM_BINS)
+          for (let i = 0; i < target.length; i++) target[i] = (target[i] ?? 0) + (found[i] ?? 0)
+        },
+      )
       commands = []
     }
     context.onBytes(pieceBytes(piece), work.name)
@@ -109,7 +119,7 @@ async function countInto(
   lane: Lane,
   piece: Piece,
   table: ReturnType<typeof flatTable>,
-  commands: Command[],
+  { values, commands }: { values: DeviceBuffer; commands: Command[] },
   level: 0 | 1 | 2,
   prefixes: Uint32Array,
   window: readonly [number, number, number, number],
@@ -122,7 +132,7 @@ async function countInto(
     clear(counts, countBytes),
     run(
       histogram,
-      [lane.values, table.buffer, lane.upload('prefixes', prefixes), counts],
+      [values, table.buffer, lane.upload('prefixes', prefixes), counts],
       Uint32Array.of(table.count, table.lanes, shift, prefixShift, ...window),
       table.workgroups,
       piece.elements * 4,
@@ -147,7 +157,7 @@ export async function countLinear(
   const inverseWidth = Number.isFinite(range) && range > 0 ? Math.fround(bins / range) : 0
   const pieces = cutPieces([work], firstLane.device.tuning.chunkBytes, 'flat')
   await runPieces(context, pieces, async (lane, piece) => {
-    const { commands } = pruneCommands(lane, piece)
+    const { values, commands } = pruneCommands(lane, piece)
     const table = flatTable(lane, piece)
     const counts = lane.buffer('counts', bins * 4)
     const edgeWords = new Uint32Array(edges.buffer, edges.byteOffset, edges.length)
@@ -155,7 +165,7 @@ export async function countLinear(
       clear(counts, bins * 4),
       run(
         histogramLinear,
-        [lane.values, table.buffer, lane.upload('edges', edgeWords), counts],
+        [values, table.buffer, lane.upload('edges', edgeWords), counts],
         Uint32Array.of(table.count, table.lanes, bins, floatBits(inverseWidth)),
         table.workgroups,
         piece.elements * 4,

@@ -2,15 +2,15 @@
 // Two or three lanes overlap disk, host and GPU. Entry: withLanes, runPieces. Buffers grow to what the work needs and are
 // freed together; a lane's device buffers are idle whenever no submit of that lane is in flight.
 
-import type { Command, ComputeDevice, DeviceBuffer, Kernel, Readback } from '../compute/compute-device.ts'
+import type { ChunkBuffer, Command, ComputeDevice, DeviceBuffer, Kernel, Readback } from '../compute/compute-device.ts'
 import type { Workgroups } from '../kernels/kernel-support.ts'
 import type { ModelReader } from '../tensor/model.ts'
 import type { Piece, Span } from './pieces.ts'
 
 export interface Lane {
   readonly device: ComputeDevice
-  /** The chunk in device memory. */
-  readonly values: DeviceBuffer
+  /** The chunk. */
+  readonly values: ChunkBuffer
   /** A device buffer of at least this size; its contents survive only until it grows. */
   buffer(name: string, sizeBytes: number): DeviceBuffer
   /** The device buffer `name` holding these words. */
@@ -43,28 +43,11 @@ function roomFor(size: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(size, 1024)))
 }
 
-/**
- * Host chunks of finished lanes, by device: the next job takes them over instead of leaving one set a job to the garbage
- * collector, which sees no hurry in them.
- */
-const idleChunks = new WeakMap<ComputeDevice, Uint8Array[]>()
-
-function takeChunk(device: ComputeDevice): Uint8Array {
-  return idleChunks.get(device)?.pop() ?? new Uint8Array(device.tuning.chunkBytes)
-}
-
-function giveChunk(device: ComputeDevice, chunk: Uint8Array): void {
-  const idle = idleChunks.get(device) ?? []
-  idle.push(chunk)
-  idleChunks.set(device, idle)
-}
-
 function createLane(device: ComputeDevice, index: number): Lane {
   const { chunkBytes } = device.tuning
   const buffers = new Map<string, DeviceBuffer>()
   const scratch = new Map<string, Uint32Array>()
-  const values = device.createBuffer(`lane ${index} values`, chunkBytes)
-  let host: Uint8Array | null = null
+  const values = device.createChunk(`lane ${index} values`, chunkBytes)
 
   const lane: Lane = {
     device,
@@ -90,18 +73,15 @@ function createLane(device: ComputeDevice, index: number): Lane {
       return created
     },
     async read(reader, piece) {
-      host ??= takeChunk(device)
-      const target = host
+      const target = await values.host()
       if (piece.spans.length === 1 && piece.spans[0] !== undefined) await readSpan(reader, piece.spans[0], target)
       else await Promise.all(piece.spans.map((span) => readSpan(reader, span, target)))
     },
     uploadValues(piece) {
-      if (host !== null) device.write(values, 0, host.subarray(0, piece.elements * 4))
+      values.upload(piece.elements * 4)
     },
     submit: (commands, readbacks) => device.submit(commands, readbacks),
     destroy() {
-      if (host !== null) giveChunk(device, host)
-      host = null
       values.destroy()
       for (const buffer of buffers.values()) buffer.destroy()
       buffers.clear()

@@ -6,13 +6,13 @@
 import type { Kernel, KernelBinding } from '../compute/compute-device.ts'
 import { ABS_MASK, INFINITY_BITS } from './float-bits.ts'
 import { BFLOAT16_OVERFLOW_BITS, FLOAT16_OVERFLOW_BITS, toBfloat16, toFloat16 } from './float16-bits.ts'
-import { read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 /** Words of a slot in `flags`: [overflow, non-finite in]. */
 export const CAST_FLAG_WORDS = 2
 
-const BINDINGS: KernelBinding[] = [read('values'), read('segments'), readWrite('out'), readWrite('flags')]
+const BINDINGS: KernelBinding[] = [chunk(), read('segments'), readWrite('out'), readWrite('flags')]
 
 function castReference(convert: (bits: number) => number, overflowBits: number): Kernel['reference'] {
   return (buffers, params, workgroups) => {

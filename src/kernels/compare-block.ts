@@ -16,18 +16,11 @@ import {
   writeSums,
 } from './compare.ts'
 import { bitsFloat } from './float-bits.ts'
-import { asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 
 export const compareBlock: Kernel = {
   name: 'compare-block',
-  bindings: [
-    read('original'),
-    read('packed'),
-    read('scales'),
-    read('zero_points'),
-    readWrite('stats'),
-    readWrite('sums'),
-  ],
+  bindings: [chunk(), read('packed'), read('scales'), read('zero_points'), readWrite('stats'), readWrite('sums')],
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params) {

@@ -6,12 +6,12 @@ import type { Kernel } from '../compute/compute-device.ts'
 import { float16ToNumber } from '../tensor/float16.ts'
 import { addToCompare, COMPARE_STAT_WORDS, COMPARE_SUM_WORDS, noSums, writeSums } from './compare.ts'
 import { bitsFloat } from './float-bits.ts'
-import { asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 export const compareFloat: Kernel = {
   name: 'compare-float',
-  bindings: [read('original'), read('artifact'), read('segments'), readWrite('stats'), readWrite('sums')],
+  bindings: [chunk(), read('artifact'), read('segments'), readWrite('stats'), readWrite('sums')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

@@ -14,7 +14,7 @@ import {
   writeSums,
 } from './compare.ts'
 import { bitsFloat, floatBits } from './float-bits.ts'
-import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asBytes, asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 
 export const COMPARE_INT8_SLOT_WORDS = 4
 
@@ -28,7 +28,7 @@ export function writeCompareInt8Slot(slots: Uint32Array, row: number, scale: num
 
 export const compareInt8: Kernel = {
   name: 'compare-int8',
-  bindings: [read('original'), read('artifact'), read('slots'), readWrite('stats'), readWrite('sums')],
+  bindings: [chunk(), read('artifact'), read('slots'), readWrite('stats'), readWrite('sums')],
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params) {

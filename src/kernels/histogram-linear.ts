@@ -5,7 +5,7 @@
 
 import type { Kernel } from '../compute/compute-device.ts'
 import { ABS_MASK, bitsFloat, clamp, INFINITY_BITS, orderKey } from './float-bits.ts'
-import { asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 /** orderKey with -0 taken as +0. */
@@ -15,7 +15,7 @@ function valueKey(bits: number): number {
 
 export const histogramLinear: Kernel = {
   name: 'histogram-linear',
-  bindings: [read('values'), read('segments'), read('edges'), readWrite('counts')],
+  bindings: [chunk(), read('segments'), read('edges'), readWrite('counts')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

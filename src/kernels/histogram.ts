@@ -9,7 +9,7 @@
 
 import type { Kernel } from '../compute/compute-device.ts'
 import { ABS_MASK, INFINITY_BITS } from './float-bits.ts'
-import { read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 /** Counters of a slot. */
@@ -31,7 +31,7 @@ export function histogramBinRange(level: 0 | 1 | 2, prefix: number, bin: number)
 
 export const histogram: Kernel = {
   name: 'histogram',
-  bindings: [read('values'), read('segments'), read('prefixes'), readWrite('counts')],
+  bindings: [chunk(), read('segments'), read('prefixes'), readWrite('counts')],
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

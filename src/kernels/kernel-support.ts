@@ -15,6 +15,11 @@ export function read(name: string): KernelBinding {
   return { name, access: 'read' }
 }
 
+/** The weights, always the first binding: shaders read them by values_at(), see shaders/lib. */
+export function chunk(): KernelBinding {
+  return { name: 'values', access: 'read', chunk: true }
+}
+
 export function readWrite(name: string): KernelBinding {
   return { name, access: 'read_write' }
 }

@@ -12,7 +12,7 @@
 import type { Kernel, KernelBinding } from '../compute/compute-device.ts'
 import { blockQuantizer, blockWords, packCodes } from './block-codes.ts'
 import { floatBits } from './float-bits.ts'
-import { read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
+import { chunk, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
 import { BLOCK_FLAG_WORDS } from './quantize-block.ts'
 
 export interface TransposeParams {
@@ -54,7 +54,7 @@ export function transposeWorkgroups(kernel: Kernel, rows: number, n: number, blo
 }
 
 const BINDINGS: KernelBinding[] = [
-  read('values'),
+  chunk(),
   readWrite('packed'),
   readWrite('scales'),
   readWrite('zero_points'),

@@ -11,14 +11,14 @@
 import type { Kernel, KernelBinding } from '../compute/compute-device.ts'
 import { blockQuantizer, blockWords, packCodes } from './block-codes.ts'
 import { floatBits } from './float-bits.ts'
-import { read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 /** Words of a slot in `flags`: [non-finite values, reserved]. */
 export const BLOCK_FLAG_WORDS = 2
 
 const BINDINGS: KernelBinding[] = [
-  read('values'),
+  chunk(),
   read('segments'),
   readWrite('packed'),
   readWrite('scales'),

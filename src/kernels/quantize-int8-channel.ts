@@ -6,7 +6,16 @@
 // Params: [elements, inner, channels, firstElement].
 
 import type { Kernel } from '../compute/compute-device.ts'
-import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
+import {
+  asBytes,
+  asFloats,
+  chunk,
+  read,
+  readWrite,
+  WORKGROUP_SIZE,
+  type Workgroups,
+  workgroupsFor,
+} from './kernel-support.ts'
 import { type DecodedInt8Slot, decodeInt8Slot, int8Code } from './quantize-int8.ts'
 
 /** A software adapter's chunk: there, reading slots weighs, and 64 vec4s an invocation measured a third faster than 16. */
@@ -24,7 +33,7 @@ export function channelWorkgroups(elements: number, inner: number, channels: num
 
 export const quantizeInt8Channel: Kernel = {
   name: 'quantize-int8-channel',
-  bindings: [read('values'), read('slots'), readWrite('out')],
+  bindings: [chunk(), read('slots'), readWrite('out')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params) {

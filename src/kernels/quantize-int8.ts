@@ -16,7 +16,7 @@ import {
   ROUND_MAGIC,
   roundHalfEvenFloat32,
 } from './float-bits.ts'
-import { asBytes, asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asBytes, asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 export const INT8_SLOT_WORDS = 8
@@ -78,7 +78,7 @@ export function int8Code(slot: DecodedInt8Slot, value: number, bits: number): nu
 
 export const quantizeInt8: Kernel = {
   name: 'quantize-int8',
-  bindings: [read('values'), read('segments'), read('slots'), readWrite('out')],
+  bindings: [chunk(), read('segments'), read('slots'), readWrite('out')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

@@ -4,7 +4,7 @@
 // Params: [rows, cols, slotBase, rowsPerItem].
 
 import type { Kernel } from '../compute/compute-device.ts'
-import { invocationCount, read, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
+import { chunk, invocationCount, readWrite, WORKGROUP_SIZE, type Workgroups, workgroupsFor } from './kernel-support.ts'
 import { addToStatistics, STATISTICS_WORDS } from './statistics.ts'
 
 /** A software adapter's chunk: there, few invocations are best, as each pays for its atomics. */
@@ -28,7 +28,7 @@ export function statisticsColumnsWorkgroups(rows: number, cols: number, rowsEach
 
 export const statisticsColumns: Kernel = {
   name: 'statistics-columns',
-  bindings: [read('values'), readWrite('stats')],
+  bindings: [chunk(), readWrite('stats')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

@@ -6,7 +6,7 @@
 
 import type { Kernel } from '../compute/compute-device.ts'
 import { ABS_MASK, bitsFloat, bitsOfKey, INFINITY_BITS, orderKey } from './float-bits.ts'
-import { asFloats, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
+import { asFloats, chunk, read, readWrite, WORKGROUP_SIZE } from './kernel-support.ts'
 import { reachedSegments, readSegment } from './segments.ts'
 
 /** Words of a slot: [max |x| bits, max key, max ~key, zeros, non-finite, 0, 0, 0] with key as in float-bits.ts. */
@@ -69,7 +69,7 @@ export function addToStatistics(stats: Uint32Array, base: number, bits: number):
 
 export const statistics: Kernel = {
   name: 'statistics',
-  bindings: [read('values'), read('segments'), readWrite('stats'), readWrite('moments')],
+  bindings: [chunk(), read('segments'), readWrite('stats'), readWrite('moments')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
   reference(buffers, params, workgroups) {

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import type { ComputeDevice } from '../../src/compute/compute-device.ts'
+import { openWebgpuDevice } from '../../src/compute/webgpu-device.ts'
 import type { ModelReader } from '../../src/tensor/model.ts'
 import { compressInMemory } from '../support/compress-memory.ts'
 import { type MemoryTensor, memoryModel } from '../support/memory-model.ts'
@@ -84,6 +85,18 @@ for (const [name, recipe] of Object.entries(RECIPES)) {
     )
   })
 }
+
+testOnGpu('chunks in buffers, as on GPUs with memory of their own, give the same bytes', async () => {
+  const device = await openWebgpuDevice('auto', { chunkImages: false })
+  assert.ok(device)
+  try {
+    for (const recipe of ['int8', 'int4', 'fp16', 'prune-50+int8', 'deadzone-8']) {
+      assert.equal(await sha256(device, recipe), await sha256(referenceDevice(), recipe), recipe)
+    }
+  } finally {
+    await device.close()
+  }
+})
 
 /** Least SQNR in dB that any tensor of the model above may have: constants per bit width, 1 to 2 dB below what was measured. */
 const LEAST_SQNR_DB: Record<string, number> = {

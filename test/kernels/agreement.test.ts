@@ -42,9 +42,19 @@ interface Dispatch {
 
 /** Runs on both devices and compares every written word; sums only in total. */
 async function agree(device: Parameters<Parameters<typeof testOnGpu>[1]>[0], dispatch: Dispatch): Promise<void> {
-  const { kernel, buffers, params, workgroups, label, sums } = dispatch
+  const { kernel, buffers, params, workgroups, label } = dispatch
   const expected = await runKernel(referenceDevice(), kernel, buffers, params, workgroups)
-  const actual = await runKernel(device, kernel, buffers, params, workgroups)
+  for (const form of ['chunk', 'buffer'] as const) {
+    const actual = await runKernel(device, kernel, buffers, params, workgroups, form)
+    compareWords({ ...dispatch, label: `${label}, ${form}` }, expected, actual)
+  }
+}
+
+function compareWords(
+  { kernel, label, sums }: Dispatch,
+  expected: Record<string, Words>,
+  actual: Record<string, Words>,
+): void {
   for (const [name, words] of Object.entries(expected)) {
     if (name === sums?.name) continue
     const found = actual[name]!
@@ -272,6 +282,7 @@ testOnGpu('pruning agrees and leaves the elements between segments alone', async
         values: c.values,
         segments: c.segments,
         thresholds: Uint32Array.of(0, floatBits(0.0625), 0x7f800000),
+        pruned: new Uint32Array(c.values.length),
         zeros: new Uint32Array(SLOTS * 2),
       },
       params: [c.rows, c.lanes, 0, 0],
@@ -481,7 +492,7 @@ testOnGpu('comparison with 32- and 16-bit artifacts agrees', async (device) => {
         ...c,
         kernel: compareFloat,
         buffers: {
-          original: c.values,
+          values: c.values,
           artifact:
             artifactBits === 32 ? valueBits('specials', c.layout.elements, 5) : valueBits('bits', c.layout.elements, 3),
           segments: c.segments,
@@ -511,7 +522,7 @@ testOnGpu('comparison with int8 artifacts agrees', async (device) => {
       await agree(device, {
         kernel: compareInt8,
         buffers: {
-          original: valueBits(kind, elements),
+          values: valueBits(kind, elements),
           artifact: valueBits('bits', Math.ceil(elements / 4), 9),
           slots,
           stats: new Uint32Array(16),
@@ -542,7 +553,7 @@ testOnGpu('comparison with block-packed artifacts agrees in both orders', async 
         await agree(device, {
           kernel: compareBlock,
           buffers: {
-            original: valueBits(kind, elements),
+            values: valueBits(kind, elements),
             packed: valueBits('bits', (blocks * blockSize * bits) / 32, 4),
             scales: valueBits('weights', blocks),
             zero_points: Uint32Array.from({ length: blocks }, () => next() % 2 ** bits),

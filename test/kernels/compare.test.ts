@@ -26,7 +26,7 @@ testOnDevices('float comparison: error, zeros, skipped pairs and sums', async (d
     device,
     compareFloat,
     {
-      original: wordsOf([1, -2, 0, 0.5, NaN, 3]),
+      values: wordsOf([1, -2, 0, 0.5, NaN, 3]),
       artifact: wordsOf([1, 0, 0, 0.25, 7, 3.5]),
       segments: segmentTable([[0, 6, 1, 0]]),
       stats: new Uint32Array(2 * COMPARE_STAT_WORDS),
@@ -50,7 +50,7 @@ testOnDevices('an artifact that overflowed shows as an infinite error', async (d
     device,
     compareFloat,
     {
-      original: wordsOf([70000, 1]),
+      values: wordsOf([70000, 1]),
       // float16: infinity, 1
       artifact: Uint32Array.of(0x3c007c00, 0),
       segments: segmentTable([[0, 2, 0, 0]]),
@@ -73,7 +73,7 @@ testOnDevices('int8 comparison dequantizes by channel', async (device) => {
     compareInt8,
     {
       // columns of a [2, 2] matrix
-      original: wordsOf([1, 4, -1, 0]),
+      values: wordsOf([1, 4, -1, 0]),
       // signed codes 2, -1, -1, -3 -> 1, 4, -0.5, 0
       artifact: Uint32Array.of(0xfdffff02),
       slots,
@@ -107,7 +107,7 @@ for (const [order, label] of [
       device,
       compareBlock,
       {
-        original: wordsOf(original),
+        values: wordsOf(original),
         packed: new Uint32Array(4 * 2).fill(0x99999999),
         scales: wordsOf([1, 2, 3, 4]),
         zero_points: new Uint32Array(4).fill(8),

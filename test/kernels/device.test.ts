@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { ComputeDevice, DeviceBuffer, Kernel } from '../../src/compute/compute-device.ts'
 import { openDevice } from '../../src/compute/open-device.ts'
+import { openReferenceDevice } from '../../src/compute/reference-device.ts'
 import { listAdapters, openWebgpuDevice, requestGpuDevice } from '../../src/compute/webgpu-device.ts'
 import { WebgpuDevice } from '../../src/compute/webgpu-queue.ts'
 import { AppError, type ErrorCode } from '../../src/errors.ts'
@@ -37,15 +38,18 @@ function isError(code: ErrorCode, detail: RegExp): (error: unknown) => boolean {
   }
 }
 
+type FiveBuffers = [DeviceBuffer, DeviceBuffer, DeviceBuffer, DeviceBuffer, DeviceBuffer]
+
 /** What PRUNE runs on: 4 elements, one segment, threshold 0 in slot 0. */
 function pruneBuffers(device: ComputeDevice): DeviceBuffer[] {
   const values = device.createBuffer('values', 16)
   const segments = device.createBuffer('segments', 16)
   const thresholds = device.createBuffer('thresholds', 4)
+  const pruned = device.createBuffer('pruned', 16)
   const zeros = device.createBuffer('zeros', 8)
   device.write(values, 0, bytesOf([0x3f800000, 0x80000000, 0, 0xbf800000]))
   device.write(segments, 0, bytesOf([0, 4, 0, 0]))
-  return [values, segments, thresholds, zeros]
+  return [values, segments, thresholds, pruned, zeros]
 }
 
 const PRUNE = { kernel: pruneThreshold, params: Uint32Array.of(1, 1, 0, 0), workgroups: [1, 1, 1], bytes: 32 } as const
@@ -71,14 +75,15 @@ testOnDevices('write, copy and clear move exactly the named bytes', async (devic
 
 testOnDevices('commands of a submit run in order', async (device) => {
   const buffers = pruneBuffers(device)
-  const [values] = buffers as [DeviceBuffer]
+  const [values, segments, thresholds, pruned, zeros] = buffers as FiveBuffers
+  const back = [pruned, segments, thresholds, values, zeros]
   await device.submit([
     { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers },
-    { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers },
+    { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers: back },
   ])
   assert.deepEqual(await readWords(device, values, 0, 4), [0x3f800000, 0, 0, 0xbf800000])
-  // two runs over the same zeros: two zeros each
-  assert.deepEqual(await readWords(device, buffers[3]!, 0, 2), [0, 4])
+  // both add to the same zeros: two zeros each
+  assert.deepEqual(await readWords(device, buffers[4]!, 0, 2), [0, 4])
   for (const buffer of buffers) buffer.destroy()
 })
 
@@ -88,10 +93,86 @@ testOnDevices('a slice binds a part of a buffer', async (device) => {
   device.write(wide, 256, bytesOf([0, 4, 0, 0]))
   const segments = { buffer: wide, offsetBytes: 256, sizeBytes: 16 }
   await device.submit([
-    { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers: [buffers[0]!, segments, buffers[2]!, buffers[3]!] },
+    {
+      op: 'run',
+      ...PRUNE,
+      workgroups: [1, 1, 1],
+      buffers: [buffers[0]!, segments, buffers[2]!, buffers[3]!, buffers[4]!],
+    },
   ])
-  assert.deepEqual(await readWords(device, buffers[3]!, 0, 2), [0, 2])
+  assert.deepEqual(await readWords(device, buffers[4]!, 0, 2), [0, 2])
   for (const buffer of [...buffers, wide]) buffer.destroy()
+})
+
+testOnDevices('a chunk is read by kernels, as a whole, in part and filled again', async (device) => {
+  const buffers = pruneBuffers(device)
+  const [values, segments, thresholds, pruned, zeros] = buffers as FiveBuffers
+  // two rows of an image and a bit
+  const chunk = device.createChunk('chunk', 2 * 8192 + 272)
+  const prune = async (first: DeviceBuffer | { buffer: DeviceBuffer; offsetBytes: number; sizeBytes: number }) => {
+    await device.submit([
+      { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers: [first, segments, thresholds, pruned, zeros] },
+    ])
+    return readWords(device, pruned, 0, 4)
+  }
+  for (const add of [0, 1000]) {
+    const host = await chunk.host()
+    assert.equal(host.length, chunk.sizeBytes)
+    const words = new Uint32Array(host.buffer, host.byteOffset, host.length / 4)
+    for (let i = 0; i < words.length; i++) words[i] = 1 + i + add
+    chunk.upload(chunk.sizeBytes)
+    assert.deepEqual(
+      await prune(chunk),
+      [1, 2, 3, 4].map((word) => word + add),
+    )
+    for (const offsetBytes of [256, 8192, 2 * 8192 + 256]) {
+      const first = 1 + offsetBytes / 4 + add
+      const part = { buffer: chunk, offsetBytes, sizeBytes: 16 }
+      assert.deepEqual(await prune(part), [first, first + 1, first + 2, first + 3])
+    }
+  }
+  for (const buffer of [...buffers, chunk]) buffer.destroy()
+  await assert.rejects(prune(chunk), isError('internal', /'chunk' was used after it was destroyed|'pruned' was used/))
+  assert.ok(values.sizeBytes > 0)
+})
+
+testOnDevices(
+  'a chunk takes what its last upload brought, although host memory is filled again at once',
+  async (device) => {
+    const buffers = pruneBuffers(device)
+    const [, segments, thresholds, pruned, zeros] = buffers as FiveBuffers
+    const chunk = device.createChunk('chunk', 16)
+    const fill = async (words: number[]) => (await chunk.host()).set(bytesOf(words))
+    await fill([1, 2, 3, 4])
+    chunk.upload(16)
+    const first = device.submit([
+      { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers: [chunk, segments, thresholds, pruned, zeros] },
+    ])
+    await fill([5, 6, 7, 8])
+    await first
+    assert.deepEqual(await readWords(device, pruned, 0, 4), [1, 2, 3, 4])
+    for (const buffer of [...buffers, chunk]) buffer.destroy()
+  },
+)
+
+testOnDevices('chunks count in the budget and give it back', async (device) => {
+  const small = { budgetBytes: 2 ** 20 }
+  const own = device.info.kind === 'reference' ? openReferenceDevice(small) : await openDevice('auto', small)
+  const chunk = own.createChunk('fits', 2 ** 18)
+  assert.throws(() => own.createChunk('too much', 2 ** 20), isError('gpu_memory_exceeded', /'too much'/))
+  chunk.destroy()
+  chunk.destroy()
+  own.createChunk('fits again', 2 ** 18).destroy()
+  await own.close()
+})
+
+testOnGpu('a chunk in an image cannot be copied or read back', async (device) => {
+  const chunk = device.createChunk('chunk', 16)
+  const readback = { buffer: chunk, offsetBytes: 0, sizeBytes: 16, consume: () => undefined }
+  if (device.info.software) {
+    await assert.rejects(device.submit([], [readback]), isError('internal', /'chunk' can only be read by kernels/))
+  }
+  chunk.destroy()
 })
 
 testOnDevices('submits in flight together keep their own results', async (device) => {
@@ -161,16 +242,16 @@ testOnDevices('a destroyed buffer is refused', async (device) => {
 
 testOnDevices('a dispatch that does not fit its kernel is refused before it runs', async (device) => {
   const buffers = pruneBuffers(device)
-  const [values, segments, thresholds, zeros] = buffers as [DeviceBuffer, DeviceBuffer, DeviceBuffer, DeviceBuffer]
+  const [values, segments, thresholds, pruned, zeros] = buffers as FiveBuffers
   const run = (
     change: Partial<{ buffers: typeof buffers; params: Uint32Array; workgroups: [number, number, number] }>,
   ) => device.submit([{ op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers, ...change }])
-  await assert.rejects(run({ buffers: [values, segments] }), isError('internal', /takes 4 buffers/))
-  await assert.rejects(run({ params: Uint32Array.of(1) }), isError('internal', /4 param words.*got 4 and 1/))
+  await assert.rejects(run({ buffers: [values, segments] }), isError('internal', /takes 5 buffers/))
+  await assert.rejects(run({ params: Uint32Array.of(1) }), isError('internal', /4 param words.*got 5 and 1/))
   await assert.rejects(run({ workgroups: [65536, 1, 1] }), isError('internal', /65536 x 1 x 1/))
   await assert.rejects(
-    run({ buffers: [values, values, thresholds, zeros] }),
-    isError('internal', /'values' writes buffer 'values', which 'segments' also binds/),
+    run({ buffers: [values, segments, thresholds, segments, zeros] }),
+    isError('internal', /'pruned' writes buffer 'segments', which 'segments' also binds/),
   )
   await assert.rejects(
     device.submit([
@@ -178,7 +259,7 @@ testOnDevices('a dispatch that does not fit its kernel is refused before it runs
         op: 'run',
         ...PRUNE,
         workgroups: [1, 1, 1],
-        buffers: [values, { buffer: segments, offsetBytes: 4, sizeBytes: 4 }, thresholds, zeros],
+        buffers: [values, { buffer: segments, offsetBytes: 4, sizeBytes: 4 }, thresholds, pruned, zeros],
       },
     ]),
     isError('internal', /'segments' starts at 4/),

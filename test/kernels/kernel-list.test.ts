@@ -7,6 +7,8 @@ import { KERNELS } from '../../src/kernels/index.ts'
 import { testOnGpu } from '../support/with-device.ts'
 
 const folder = new URL('../../shaders/', import.meta.url)
+/** What the device appends to kernels that read a chunk, where chunks are buffers. */
+const valuesInBuffer = new URL('lib/values-buffer.wgsl', folder)
 const shaderNames = readdirSync(folder)
   .filter((file) => file.endsWith('.wgsl'))
   .map((file) => file.slice(0, -'.wgsl'.length))
@@ -19,7 +21,8 @@ test('kernel names are unique and each has a shader, and the reverse', () => {
 
 for (const kernel of KERNELS) {
   test(`${kernel.name}: the shader declares the kernel's bindings in order, params last`, () => {
-    const source = readFileSync(new URL(`${kernel.name}.wgsl`, folder), 'utf8')
+    const own = readFileSync(new URL(`${kernel.name}.wgsl`, folder), 'utf8')
+    const source = kernel.bindings[0]?.chunk ? `${readFileSync(valuesInBuffer, 'utf8')}${own}` : own
     const declared = [...source.matchAll(/@binding\((\d+)\) var<(storage, (read|read_write)|uniform)> (\w+)/g)].map(
       (match) => ({ binding: Number(match[1]), access: match[3] ?? 'uniform', name: match[4] }),
     )
@@ -38,6 +41,7 @@ for (const kernel of KERNELS) {
 
 testOnGpu('all kernels build and warm at once', async (device) => {
   const kernels = KERNELS.filter(({ subgroups }) => !subgroups || device.tuning.subgroups)
-  await device.prepare(kernels)
-  await device.prepare(kernels)
+  await device.prepare(kernels, 'chunk')
+  await device.prepare(kernels, 'buffer')
+  await device.prepare(kernels, 'chunk')
 })

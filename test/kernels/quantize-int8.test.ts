@@ -107,13 +107,14 @@ testOnDevices('each channel has its own scale, on any axis', async (device) => {
 })
 
 testOnDevices('pruned values quantize to exactly the zero point', async (device) => {
-  const { values, zeros } = await runKernel(
+  const { pruned, zeros } = await runKernel(
     device,
     pruneThreshold,
     {
       values: wordsOf([0.5, -0.5, 0.5000001, -0, NaN, -Infinity, 0, 3]),
       segments: segmentTable([[0, 8, 0, 0]]),
       thresholds: Uint32Array.of(floatBits(0.5)),
+      pruned: new Uint32Array(8),
       zeros: new Uint32Array(2),
     },
     [1, 1, 0, 0],
@@ -121,7 +122,7 @@ testOnDevices('pruned values quantize to exactly the zero point', async (device)
   )
   // 0.5 and -0.5 are new zeros; -0 and 0 were zeros before
   assert.deepEqual([...zeros!], [2, 4])
-  assert.deepEqual(floatsOf(values!), [0, 0, Math.fround(0.5000001), 0, NaN, -Infinity, 0, 3])
-  const codes = await quantize(device, floatsOf(values!), { inverseScale: 40, zeroPoint: 9 })
+  assert.deepEqual(floatsOf(pruned!), [0, 0, Math.fround(0.5000001), 0, NaN, -Infinity, 0, 3])
+  const codes = await quantize(device, floatsOf(pruned!), { inverseScale: 40, zeroPoint: 9 })
   assert.deepEqual(signed(codes), [9, 9, 29, 9, 9, 9, 9, 127])
 })

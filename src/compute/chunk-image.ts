@@ -1,0 +1,95 @@
+// A ChunkBuffer in a texture, for software adapters. lavapipe tests and branches for every word that a lane loads from a storage
+// buffer (about 7 cycles a word); from a texture of four words a texel it loads them together. Kernels read it through
+// shaders/lib/values-image.wgsl. Files are read straight into the mapped upload buffer, whose pages are the device's own.
+
+import type { ChunkBuffer } from './compute-device.ts'
+import { BUFFER_USAGE, MAP_MODE_WRITE, TEXTURE_USAGE } from './gpu-constants.ts'
+
+/** As values-image.wgsl counts: texels of a row, 4 words each. */
+export const IMAGE_WIDTH = 512
+export const TEXEL_BYTES = 16
+export const IMAGE_FORMAT = 'rgba32uint'
+const ROW_BYTES = IMAGE_WIDTH * TEXEL_BYTES
+
+export interface ChunkImageOwner {
+  device: GPUDevice
+  /** Waits for a promise of the device and throws device_lost for those of a lost one. */
+  orLost<T>(promise: Promise<T>): Promise<T>
+  released(image: ChunkImage): void
+}
+
+export class ChunkImage implements ChunkBuffer {
+  readonly label: string
+  readonly sizeBytes: number
+  /** Unique among the buffers of its device. */
+  readonly id: number
+  readonly view: GPUTextureView
+  /** Of the texture and of the upload buffer together. */
+  readonly deviceBytes: number
+  readonly #owner: ChunkImageOwner
+  readonly #texture: GPUTexture
+  readonly #upload: GPUBuffer
+  #mapped = true
+  #host: Uint8Array | null = null
+  #destroyed = false
+
+  constructor(label: string, sizeBytes: number, id: number, owner: ChunkImageOwner) {
+    this.label = label
+    this.sizeBytes = sizeBytes
+    this.id = id
+    this.#owner = owner
+    const height = imageHeight(sizeBytes)
+    const usage = TEXTURE_USAGE.COPY_DST | TEXTURE_USAGE.STORAGE_BINDING
+    this.#texture = owner.device.createTexture({ label, size: [IMAGE_WIDTH, height], format: IMAGE_FORMAT, usage })
+    this.view = this.#texture.createView()
+    this.#upload = owner.device.createBuffer({
+      label,
+      size: height * ROW_BYTES,
+      usage: BUFFER_USAGE.MAP_WRITE | BUFFER_USAGE.COPY_SRC,
+      mappedAtCreation: true,
+    })
+    this.deviceBytes = imageBytes(sizeBytes)
+  }
+
+  get destroyed(): boolean {
+    return this.#destroyed
+  }
+
+  async host(): Promise<Uint8Array> {
+    if (!this.#mapped) {
+      await this.#owner.orLost(this.#upload.mapAsync(MAP_MODE_WRITE))
+      this.#mapped = true
+    }
+    this.#host ??= new Uint8Array(this.#upload.getMappedRange(), 0, this.sizeBytes)
+    return this.#host
+  }
+
+  upload(sizeBytes: number): void {
+    this.#host = null
+    this.#upload.unmap()
+    this.#mapped = false
+    const { device } = this.#owner
+    const encoder = device.createCommandEncoder({ label: this.label })
+    const size = [IMAGE_WIDTH, imageHeight(sizeBytes)]
+    encoder.copyBufferToTexture({ buffer: this.#upload, bytesPerRow: ROW_BYTES }, { texture: this.#texture }, size)
+    // its own submit, so that the host memory is free again while kernels still run
+    device.queue.submit([encoder.finish()])
+  }
+
+  destroy(): void {
+    if (this.#destroyed) return
+    this.#destroyed = true
+    this.#host = null
+    this.#texture.destroy()
+    this.#upload.destroy()
+    this.#owner.released(this)
+  }
+}
+
+export function imageHeight(sizeBytes: number): number {
+  return Math.max(1, Math.ceil(sizeBytes / ROW_BYTES))
+}
+
+export function imageBytes(sizeBytes: number): number {
+  return 2 * imageHeight(sizeBytes) * ROW_BYTES
+}

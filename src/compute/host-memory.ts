@@ -1,0 +1,19 @@
+// Host memory of chunks that are kept in buffers. What destroyed chunks leave is taken over by the next of the same size instead
+// of leaving one set a job to the garbage collector, which sees no hurry in it.
+
+export class HostMemory {
+  readonly #idle: Uint8Array<ArrayBuffer>[] = []
+
+  take(sizeBytes: number): Uint8Array<ArrayBuffer> {
+    const at = this.#idle.findIndex(({ length }) => length === sizeBytes)
+    return at >= 0 ? this.#idle.splice(at, 1)[0]! : new Uint8Array(sizeBytes)
+  }
+
+  give(memory: Uint8Array<ArrayBuffer>): void {
+    this.#idle.push(memory)
+    if (this.#idle.length > KEPT) this.#idle.shift()
+  }
+}
+
+/** Lanes of a job; more are only left behind where chunks of several sizes were used. */
+const KEPT = 4
