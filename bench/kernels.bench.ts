@@ -1,5 +1,6 @@
 // GB/s of every kernel against a device copy measured in the same run. Run by hand:
-//   node bench/kernels.bench.ts [--device NAME] [--mib 64] [--runs 5] [--only PREFIX] [--json]
+//   node bench/kernels.bench.ts [--device NAME] [--mib 64] [--runs 5] [--only PREFIX] [--buffers] [--json]
+// --buffers: weights in storage buffers, also where the device would keep them in textures.
 // Times come from timestamp queries (wall time where the adapter has none), median of the runs. "moved" counts bytes read and
 // written; "of copy" is the share of the copy's moved rate; "per core" is input bytes per second of this process's CPU time, the
 // figure that means something on a software adapter of a busy machine. --json writes bench/results/kernels-<adapter>.json.
