@@ -21,10 +21,16 @@ export class HangWatch {
   readonly #hangMs: number
   #last: WatchedMoment
   #tookMs = 0
+  #longestMs = 0
 
   constructor(hangMs: number, startMs: number) {
     this.#hangMs = hangMs
     this.#last = { nowMs: startMs, caseNumber: 0, waitedMs: 0 }
+  }
+
+  /** No case took longer: what was counted of one at most, and the time between two looks, of which nothing was seen. */
+  get longestMs(): number {
+    return this.#longestMs + MAX_BETWEEN_LOOKS_MS
   }
 
   /** What the process is to be ended for; null while it gets on. */
@@ -41,6 +47,7 @@ export class HangWatch {
     const elapsedMs = Math.min(MAX_BETWEEN_LOOKS_MS, moment.nowMs - last.nowMs)
     this.#tookMs += Math.max(0, elapsedMs - inQueueMs)
     if (caseNumber === 0) return this.#tookMs > START_MS ? `no case in ${START_MS} ms` : null
+    this.#longestMs = Math.max(this.#longestMs, this.#tookMs)
     return this.#tookMs > this.#hangMs ? `case ${caseNumber} took more than ${this.#hangMs} ms` : null
   }
 }

@@ -169,9 +169,10 @@ class Supervisor {
     })
     this.#reached = 0
     child.send(order)
-    const hung = await this.#watch(child, startMs)
+    const watch = new HangWatch(this.#order.hangMs ?? HANG_MS, startMs)
+    const hung = await this.#watch(child, watch)
     if (figures !== null) {
-      this.#merge(figures)
+      this.#merge(figures, watch.longestMs)
       return
     }
     // The cases since the last report of progress do not count as done.
@@ -190,9 +191,8 @@ class Supervisor {
   #openFilesGrowth = 0
 
   /** Resolves when the child has ended: null, or what it was killed for. */
-  #watch(child: ChildProcess, startMs: number): Promise<string | null> {
+  #watch(child: ChildProcess, watch: HangWatch): Promise<string | null> {
     const hangMs = this.#order.hangMs ?? HANG_MS
-    const watch = new HangWatch(hangMs, startMs)
     return new Promise((resolve) => {
       let hung: string | null = null
       const timer = setInterval(
@@ -210,7 +210,8 @@ class Supervisor {
     })
   }
 
-  #merge(figures: FuzzFigures): void {
+  /** The child measures in milliseconds, but counts time that was not its own; `longestMs` is without it. */
+  #merge(figures: FuzzFigures, longestMs: number): void {
     const result = this.#result
     result.cases += figures.cases
     result.seconds += figures.seconds
@@ -220,7 +221,7 @@ class Supervisor {
     }
     result.corpus = Math.max(result.corpus, figures.corpus)
     result.reachedCharacters = Math.max(result.reachedCharacters, figures.reachedCharacters)
-    result.slowestMs = Math.max(result.slowestMs, figures.slowestMs)
+    result.slowestMs = Math.max(result.slowestMs, Math.min(figures.slowestMs, longestMs))
     result.growthBytes = Math.max(result.growthBytes, figures.memory.growthBytes)
     result.peakResidentBytes = Math.max(result.peakResidentBytes, figures.memory.peakResidentBytes)
     this.#openFilesGrowth = Math.max(this.#openFilesGrowth, figures.openFilesGrowth)

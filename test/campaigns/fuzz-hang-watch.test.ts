@@ -31,6 +31,15 @@ test('a machine that stood still makes no hang; one second of it counts', () => 
   assert.equal(watch.look({ nowMs: 65_250, caseNumber: 7, waitedMs: 0 }), 'case 7 took more than 5000 ms')
 })
 
+test('the longest case is told without the time that was not its own', () => {
+  const watch = new HangWatch(5000, 0)
+  for (let ms = 0; ms <= 2000; ms += 250) watch.look({ nowMs: ms, caseNumber: 1, waitedMs: 0 })
+  for (let ms = 2250; ms <= 9000; ms += 250) watch.look({ nowMs: ms, caseNumber: 2, waitedMs: ms })
+  watch.look({ nowMs: 150_000, caseNumber: 2, waitedMs: 9000 })
+  watch.look({ nowMs: 151_000, caseNumber: 3, waitedMs: 9000 })
+  assert.equal(watch.longestMs, 2000 + 1000)
+})
+
 test('a process that ends in the middle of a case, of which nothing more is known, has not hung', () => {
   const watch = new HangWatch(5000, 0)
   for (let ms = 250; ms <= 9000; ms += 250) assert.equal(watch.look({ nowMs: ms, caseNumber: 7, waitedMs: ms }), null)
