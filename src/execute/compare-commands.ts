@@ -16,6 +16,7 @@ import type { Piece, Span } from './pieces.ts'
 import { scaledForm } from './scaled-parameters.ts'
 import type { SegmentTable } from './segment-tables.ts'
 import { blockCount } from './transpose-accumulators.ts'
+import { waitForAll } from './wait-for-all.ts'
 import { unpackNibbles } from './write-parts.ts'
 
 /** Elements that one invocation of a compare kernel sums in f32: few enough that rounding does not show in a report. */
@@ -66,7 +67,7 @@ export async function compareFloats(
   const width = program === 'dense' ? 4 : 2
   const words = lane.scratch('artifact', Math.ceil((piece.elements * width) / 4) + 4)
   const bytes = asByteView(words)
-  await Promise.all(
+  await waitForAll(
     piece.spans.map((span) =>
       parts.read(
         span.work,
@@ -103,7 +104,7 @@ export async function compareScaled(
   const words = lane.scratch('artifact', Math.ceil(piece.elements / 4) + 4)
   const bytes = asByteView(words)
   const table = lane.scratch('compare slots', slots * COMPARE_INT8_SLOT_WORDS)
-  await Promise.all(
+  await waitForAll(
     windows.map(async ({ span, channelFirst, channels, slotBase }) => {
       await readCodes(parts, span, bytes.subarray(span.start, span.start + span.count))
       const { scale, zeroPoint } = await parts.scales(span.work)
@@ -170,7 +171,7 @@ export async function compareBlocks(
   const codes = lane.scratch('artifact', total * words)
   const scales = lane.scratch('artifact scales', total)
   const zeroPoints = lane.scratch('artifact zero points', total)
-  await Promise.all(
+  await waitForAll(
     spans.map(async ({ span, blocks, base }) => {
       const { first, count } = blocks
       const codeBytes = asByteView(codes.subarray(base * words, (base + count) * words))

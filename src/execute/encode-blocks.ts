@@ -13,6 +13,7 @@ import type { Piece, Span } from './pieces.ts'
 import type { PrunedPiece } from './prune.ts'
 import { blockTable } from './segment-tables.ts'
 import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
+import { waitForAll } from './wait-for-all.ts'
 import { bytesOf, packZeroPointColumns, packZeroPointRows, writePart } from './write-parts.ts'
 
 /** Shrink factors 1, 0.95, ... 0.6 that `clip: mse` tries for a block; below 0.6 clipping never won on real weights. */
@@ -122,7 +123,7 @@ async function writeEach(
     const writing = writePart(output, span.work, part, blocks.first * blockBytes, bytes)
     if (writing !== undefined) pending.push(writing)
   }
-  if (pending.length > 0) await Promise.all(pending)
+  if (pending.length > 0) await waitForAll(pending)
 }
 
 /** Adds non-finite counts, two words a work in order. */

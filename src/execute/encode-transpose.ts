@@ -13,6 +13,7 @@ import type { Piece } from './pieces.ts'
 import type { PrunedPiece } from './prune.ts'
 import { type BlockEncode, blocksPerRow, type TensorWork } from './tensor-work.ts'
 import { type BlockTarget, blockCount } from './transpose-accumulators.ts'
+import { waitForAll } from './wait-for-all.ts'
 import { bytesOf, writePart } from './write-parts.ts'
 
 export async function encodeTransposed(pass: EncodePass, lane: Lane, piece: Piece, pruned: PrunedPiece): Promise<void> {
@@ -64,8 +65,8 @@ async function encodeWhole(
   for (const index of piece.spans.keys()) {
     addDispatch(lane, piece, index, { ...target, blockBase: bases[index] ?? 0 }, flags, pruned)
   }
-  const write = (part: 'values' | 'scale', blockBytes: number, view: Uint8Array): Promise<unknown> =>
-    Promise.all(
+  const write = (part: 'values' | 'scale', blockBytes: number, view: Uint8Array): Promise<void> =>
+    waitForAll(
       piece.spans.map(({ work }, index) => {
         const own = work.block === null ? 0 : blockCount(work.block)
         return writePart(pass.output, work, part, 0, bytesOf(view, (bases[index] ?? 0) * blockBytes, own * blockBytes))
@@ -76,13 +77,13 @@ async function encodeWhole(
       buffer: target.packed,
       offsetBytes: 0,
       sizeBytes: blocks * words * 4,
-      consume: async (view) => void (await write('values', words * 4, view)),
+      consume: (view) => write('values', words * 4, view),
     },
     {
       buffer: target.scales,
       offsetBytes: 0,
       sizeBytes: blocks * 4,
-      consume: async (view) => void (await write('scale', 4, view)),
+      consume: (view) => write('scale', 4, view),
     },
   )
   if (!block.symmetric) {

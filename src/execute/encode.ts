@@ -24,6 +24,7 @@ import {
 } from './scaled-parameters.ts'
 import { flatTable } from './segment-tables.ts'
 import type { TensorWork } from './tensor-work.ts'
+import { waitForAll } from './wait-for-all.ts'
 import { bytesOf, packNibbles, writePart } from './write-parts.ts'
 
 export async function encodePiece(pass: EncodePass, lane: Lane, piece: Piece): Promise<void> {
@@ -261,5 +262,5 @@ async function writeSpans(piece: Piece, write: (span: Span) => Promise<void> | u
       pending.push(writing)
     }
   }
-  if (pending !== undefined) await Promise.all(pending)
+  if (pending !== undefined) await waitForAll(pending)
 }

@@ -6,6 +6,7 @@ import type { ChunkBuffer, Command, ComputeDevice, DeviceBuffer, Kernel, Readbac
 import type { Workgroups } from '../kernels/kernel-support.ts'
 import type { ModelReader } from '../tensor/model.ts'
 import type { Piece, Span } from './pieces.ts'
+import { waitForAll } from './wait-for-all.ts'
 
 export interface Lane {
   readonly device: ComputeDevice
@@ -17,9 +18,9 @@ export interface Lane {
   upload(name: string, words: Uint32Array): DeviceBuffer
   /** Host words to build a table in; contents are whatever was there. */
   scratch(name: string, words: number): Uint32Array
-  /** Reads the spans of a piece into the lane's host chunk. */
+  /** Reads the spans of a piece into the host memory of `values`; waits while the device still copies from there. */
   read(reader: ModelReader, piece: Piece): Promise<void>
-  /** Uploads what was read to `values`; the host chunk is free again when this returns. */
+  /** Hands what was read to the device. */
   uploadValues(piece: Piece): void
   submit(commands: Command[], readbacks?: Readback[]): Promise<void>
   destroy(): void
@@ -75,7 +76,7 @@ function createLane(device: ComputeDevice, index: number): Lane {
     async read(reader, piece) {
       const target = await values.host()
       if (piece.spans.length === 1 && piece.spans[0] !== undefined) await readSpan(reader, piece.spans[0], target)
-      else await Promise.all(piece.spans.map((span) => readSpan(reader, span, target)))
+      else await waitForAll(piece.spans.map((span) => readSpan(reader, span, target)))
     },
     uploadValues(piece) {
       values.upload(piece.elements * 4)
@@ -110,7 +111,7 @@ async function readTile(reader: ModelReader, span: Span, host: Uint8Array, n: nu
     const into = host.subarray(start * 4 + row * rowBytes, start * 4 + (row + 1) * rowBytes)
     reads.push(reader.read(data, ((tile.row + row) * n + tile.col) * 4, into))
   }
-  await Promise.all(reads)
+  await waitForAll(reads)
 }
 
 export function asByteView(words: Uint32Array): Uint8Array {
@@ -152,7 +153,7 @@ export interface PiecePass {
 
 /**
  * Runs `work` over the pieces, each lane taking the next one as it comes free; the values of a piece are on the device when
- * `work` begins. While the device works on a piece, the lane already reads its next one into the host chunk. The first failure
+ * `work` begins. While the device works on a piece, the lane already reads its next one into host memory. The first failure
  * stops the others after their current piece and is thrown once all lanes are quiet.
  */
 export async function runPieces(
@@ -188,7 +189,7 @@ export async function runPieces(
       failure ??= { error }
       onFailure(error)
     }
-    // The host chunk goes to the next pass, so nothing may still be read into it.
+    // The next pass reads into the same host memory, or it is unmapped: nothing may still be read into it.
     await reading?.done.catch(() => undefined)
   }
 

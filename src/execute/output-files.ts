@@ -32,7 +32,10 @@ const FLUSH_EVERY_BYTES = 32 * 1024 * 1024
 
 export interface OutputFiles {
   readonly bytesWritten: number
-  /** Writes all of `bytes`; resolves when they are in the page cache. `bytes` must stay valid until then. */
+  /**
+   * Writes all of `bytes`; done (undefined) or resolved when they are in the page cache. `bytes` must stay valid until then. A
+   * failure is always a rejection, so that whoever starts several writes gets hold of those that are under way.
+   */
   write(file: number, offsetBytes: number, bytes: Uint8Array): Promise<void> | undefined
   /** Takes over a write that nobody waits for; `settle` does. */
   defer(writing: Promise<void>): void
@@ -105,7 +108,7 @@ export function createOutputFiles(directory: string, layout: FileLayout): Output
           done += writeSync(descriptorOf(file), bytes, done, bytes.length - done, offsetBytes + done)
         }
       } catch (error) {
-        throw storeError(error, 'write the artifact')
+        return Promise.reject(storeError(error, 'write the artifact'))
       }
       return undefined
     },

@@ -4,6 +4,7 @@
 import type { PartName } from '../tensor/model.ts'
 import type { OutputFiles } from './output-files.ts'
 import type { TensorWork } from './tensor-work.ts'
+import { waitForAll } from './wait-for-all.ts'
 
 export function bytesOf(view: Uint8Array, offsetBytes: number, lengthBytes: number): Uint8Array {
   return view.subarray(offsetBytes, offsetBytes + lengthBytes)
@@ -24,12 +25,12 @@ export function writePart(
     checkRoom(work, part, offsetBytes + bytes.length, only.lengthBytes)
     return output.write(only.file, only.offsetBytes + offsetBytes, bytes)
   }
-  return Promise.all(
+  return waitForAll(
     places.map((place) => {
       checkRoom(work, part, offsetBytes + bytes.length, place.lengthBytes)
       return output.write(place.file, place.offsetBytes + offsetBytes, bytes)
     }),
-  ).then(() => undefined)
+  )
 }
 
 /** Writing past a part would spoil its neighbour, so it is checked even though only a bug can cause it. */
