@@ -19,21 +19,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> sums: array<vec4f>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-const ABS_MASK = vec4u(0x7fffffffu);
-const INFINITY_BITS = vec4u(0x7f800000u);
-const NONE = vec4u(0u);
 const COMPONENT = vec4u(0u, 1u, 2u, 3u);
 const MAX_FLOAT = vec4f(3.4028234663852886e38);
-
-fn sum_of(v: vec4u) -> u32 {
-  return v.x + v.y + v.z + v.w;
-}
-
-fn add(index: u32, value: u32) {
-  if (value != 0u) {
-    atomicAdd(&stats[index], value);
-  }
-}
 
 @compute @workgroup_size(64)
 fn main(
@@ -63,15 +50,7 @@ fn main(
   let step_minor = (invocations * 4u) % minor_size;
   let step_major = (invocations * 4u) / minor_size;
 
-  var max_error = NONE;
-  var zeros_original = NONE;
-  var zeros_artifact = NONE;
-  var compared = NONE;
-  var non_finite = NONE;
-  var error_squares = vec4f(0.0);
-  var original_squares = vec4f(0.0);
-  var artifact_squares = vec4f(0.0);
-  var dot_products = vec4f(0.0);
+  var comparison = Comparison();
   for (var v = invocation; v < count; v += invocations) {
     var scale = vec4f(0.0);
     var code = vec4i(0);
@@ -93,22 +72,7 @@ fn main(
     }
     // the clamp parts the multiply from the subtraction, which adapters may contract
     let dequantized = clamp(vec4f(code) * scale, -MAX_FLOAT, MAX_FLOAT);
-    let original_bits = values_at(v);
-    let inside = vec4u(v * 4u) + COMPONENT < vec4u(params.elements);
-    let finite = (original_bits & ABS_MASK) < INFINITY_BITS;
-    let valid = inside & finite;
-    compared += vec4u(valid);
-    non_finite += vec4u(inside & !finite);
-    zeros_original += vec4u(valid & ((original_bits & ABS_MASK) == NONE));
-    zeros_artifact += vec4u(valid & ((bitcast<vec4u>(dequantized) & ABS_MASK) == NONE));
-    let a = bitcast<vec4f>(select(NONE, original_bits, valid));
-    let b = select(vec4f(0.0), dequantized, valid);
-    let error = b - a;
-    max_error = max(max_error, bitcast<vec4u>(error) & ABS_MASK);
-    error_squares += error * error;
-    original_squares += a * a;
-    artifact_squares += b * b;
-    dot_products += a * b;
+    add_vec4(&comparison, vec4u(v * 4u) + COMPONENT < vec4u(params.elements), values_at(v), bitcast<vec4u>(dequantized));
 
     minor += step_minor;
     major += step_major;
@@ -117,20 +81,5 @@ fn main(
       major++;
     }
   }
-  let base = params.stat_slot * 8u;
-  let largest = max(max(max_error.x, max_error.y), max(max_error.z, max_error.w));
-  if (largest > atomicLoad(&stats[base])) {
-    atomicMax(&stats[base], largest);
-  }
-  add(base + 1u, sum_of(zeros_original));
-  add(base + 2u, sum_of(zeros_artifact));
-  add(base + 3u, sum_of(compared));
-  add(base + 4u, sum_of(non_finite));
-  let one = vec4f(1.0);
-  sums[invocation] = vec4f(
-    dot(error_squares, one),
-    dot(original_squares, one),
-    dot(artifact_squares, one),
-    dot(dot_products, one),
-  );
+  write_comparison(comparison, params.stat_slot, invocation);
 }

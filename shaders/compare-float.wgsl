@@ -13,9 +13,7 @@ struct Params { segment_count: u32, lanes: u32, artifact_bits: u32, bfloat: u32 
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4f>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-const ABS_MASK = vec4u(0x7fffffffu);
 const INFINITY_BITS = vec4u(0x7f800000u);
-const NONE = vec4u(0u);
 const COMPONENT = vec4u(0u, 1u, 2u, 3u);
 
 fn half_to_bits(half: vec4u) -> vec4u {
@@ -41,16 +39,6 @@ fn artifact_bits(v: u32) -> vec4u {
   return half_to_bits(halves);
 }
 
-fn sum_of(v: vec4u) -> u32 {
-  return v.x + v.y + v.z + v.w;
-}
-
-fn add(index: u32, value: u32) {
-  if (value != 0u) {
-    atomicAdd(&stats[index], value);
-  }
-}
-
 @compute @workgroup_size(64)
 fn main(
   @builtin(workgroup_id) group: vec3u,
@@ -65,51 +53,10 @@ fn main(
   let segment = segments[row];
   let first = segment.x >> 2u;
   let count = (segment.y + 3u) >> 2u;
-  var max_error = NONE;
-  var zeros_original = NONE;
-  var zeros_artifact = NONE;
-  var compared = NONE;
-  var non_finite = NONE;
-  var error_squares = vec4f(0.0);
-  var original_squares = vec4f(0.0);
-  var artifact_squares = vec4f(0.0);
-  var dot_products = vec4f(0.0);
+  var comparison = Comparison();
   for (var v = invocation % params.lanes; v < count; v += params.lanes) {
-    let original_bits = values_at(first + v);
     let stored_bits = artifact_bits(first + v);
-    let inside = vec4u(v * 4u) + COMPONENT < vec4u(segment.y);
-    let original_finite = (original_bits & ABS_MASK) < INFINITY_BITS;
-    let artifact_finite = (stored_bits & ABS_MASK) < INFINITY_BITS;
-    let valid = inside & original_finite;
-    let both = valid & artifact_finite;
-    compared += vec4u(valid);
-    non_finite += vec4u(inside & !(original_finite & artifact_finite));
-    zeros_original += vec4u(valid & ((original_bits & ABS_MASK) == NONE));
-    zeros_artifact += vec4u(valid & ((stored_bits & ABS_MASK) == NONE));
-    let a = bitcast<vec4f>(select(NONE, original_bits, both));
-    let b = bitcast<vec4f>(select(NONE, stored_bits, both));
-    let error = b - a;
-    max_error = max(max_error, bitcast<vec4u>(error) & ABS_MASK);
-    max_error = max(max_error, select(NONE, INFINITY_BITS, valid & !artifact_finite));
-    error_squares += error * error;
-    original_squares += a * a;
-    artifact_squares += b * b;
-    dot_products += a * b;
+    add_vec4(&comparison, vec4u(v * 4u) + COMPONENT < vec4u(segment.y), values_at(first + v), stored_bits);
   }
-  let base = segment.z * 8u;
-  let largest = max(max(max_error.x, max_error.y), max(max_error.z, max_error.w));
-  if (largest > atomicLoad(&stats[base])) {
-    atomicMax(&stats[base], largest);
-  }
-  add(base + 1u, sum_of(zeros_original));
-  add(base + 2u, sum_of(zeros_artifact));
-  add(base + 3u, sum_of(compared));
-  add(base + 4u, sum_of(non_finite));
-  let one = vec4f(1.0);
-  sums[invocation] = vec4f(
-    dot(error_squares, one),
-    dot(original_squares, one),
-    dot(artifact_squares, one),
-    dot(dot_products, one),
-  );
+  write_comparison(comparison, segment.z, invocation);
 }

@@ -28,64 +28,6 @@ const TINY_BITS = 0x0da24260u;
 // 1.5 * 2^23 + 8: the sum's low bits are the rounded value + 8
 const MAGIC = vec4f(12582920.0);
 
-// f32(1 / scale), correctly rounded; see quantize-int4-block32.wgsl. Nearly always one step corrects the quotient
-fn reciprocal(scale: f32) -> f32 {
-  let bits = bitcast<u32>(scale);
-  let exponent = (bits >> 23u) & 255u;
-  let significand = (bits & 0x7fffffu) | 0x800000u;
-  let approximate = 1.0 / bitcast<f32>(0x3f800000u | (bits & 0x7fffffu));
-  var quotient = bitcast<u32>(approximate) - 0x3e800000u;
-  var rest = bitcast<i32>(0u - quotient * significand);
-  let divisor = bitcast<i32>(significand);
-  let below = rest < 0;
-  quotient -= u32(below);
-  rest += select(0, divisor, below);
-  if (rest < 0 || rest >= divisor) {
-    for (var i = 0u; i < 3u; i++) {
-      let down = rest < 0;
-      quotient -= u32(down);
-      rest += select(0, divisor, down);
-    }
-    for (var i = 0u; i < 4u; i++) {
-      let up = rest >= divisor;
-      quotient += u32(up);
-      rest -= select(0, divisor, up);
-    }
-  }
-  quotient += u32(rest * 2 > divisor);
-  let power_of_two = significand == 0x800000u;
-  let result = select(((253u - exponent) << 23u) | (quotient & 0x7fffffu), (254u - exponent) << 23u, power_of_two);
-  return bitcast<f32>((bits & 0x80000000u) | result);
-}
-
-// maxima and minima over the rows of the team
-fn max_of_rows_i(v: vec4i) -> vec4i {
-  var m = max(v, subgroupShuffleXor(v, 1u));
-  m = max(m, subgroupShuffleXor(m, 2u));
-  return max(m, subgroupShuffleXor(m, 4u));
-}
-
-fn max_of_rows_u(v: vec4u) -> vec4u {
-  var m = max(v, subgroupShuffleXor(v, 1u));
-  m = max(m, subgroupShuffleXor(m, 2u));
-  return max(m, subgroupShuffleXor(m, 4u));
-}
-
-fn min_of_rows(v: vec4u) -> vec4u {
-  var m = min(v, subgroupShuffleXor(v, 1u));
-  m = min(m, subgroupShuffleXor(m, 2u));
-  return min(m, subgroupShuffleXor(m, 4u));
-}
-
-fn finite(bits: vec4u) -> vec4u {
-  return select(bits, vec4u(0u), (bits & vec4u(ABS_MASK)) >= vec4u(INFINITY_BITS));
-}
-
-fn non_finite(bits: vec4u) -> u32 {
-  let is = vec4u((bits & vec4u(ABS_MASK)) >= vec4u(INFINITY_BITS));
-  return is.x + is.y + is.z + is.w;
-}
-
 fn nibbles(bits: vec4u, inverse: vec4f, shift: vec4u) -> vec4u {
   return (bitcast<vec4u>(min(bitcast<vec4f>(bits) * inverse, vec4f(7.0)) + MAGIC) & vec4u(15u)) << shift;
 }
@@ -123,9 +65,9 @@ fn main(
     v3 = select(v3, vec4u(0u), lane + 24u > last);
   }
 
-  var positive = bitcast<vec4u>(max_of_rows_i(max(max(max(bitcast<vec4i>(v0), bitcast<vec4i>(v1)),
+  var positive = bitcast<vec4u>(max_of_team_i(max(max(max(bitcast<vec4i>(v0), bitcast<vec4i>(v1)),
     max(bitcast<vec4i>(v2), bitcast<vec4i>(v3))), vec4i(0))));
-  var negative = max_of_rows_u(max(max(v0, v1), max(v2, v3)));
+  var negative = max_of_team_u(max(max(v0, v1), max(v2, v3)));
   if (any(max(positive, negative & vec4u(ABS_MASK)) >= vec4u(INFINITY_BITS))) {
     let count = non_finite(v0) + non_finite(v1) + non_finite(v2) + non_finite(v3);
     if (count != 0u) {
@@ -135,9 +77,9 @@ fn main(
     v1 = finite(v1);
     v2 = finite(v2);
     v3 = finite(v3);
-    positive = bitcast<vec4u>(max_of_rows_i(max(max(max(bitcast<vec4i>(v0), bitcast<vec4i>(v1)),
+    positive = bitcast<vec4u>(max_of_team_i(max(max(max(bitcast<vec4i>(v0), bitcast<vec4i>(v1)),
       max(bitcast<vec4i>(v2), bitcast<vec4i>(v3))), vec4i(0))));
-    negative = max_of_rows_u(max(max(v0, v1), max(v2, v3)));
+    negative = max_of_team_u(max(max(v0, v1), max(v2, v3)));
   }
   let magnitude = negative & vec4u(ABS_MASK);
   var extremes = select(negative, positive, positive > magnitude);
@@ -149,7 +91,7 @@ fn main(
       min(select(none, row + 16u, v2 == positive), select(none, row + 24u, v3 == positive)));
     let n = min(min(select(none, row, v0 == negative), select(none, row + 8u, v1 == negative)),
       min(select(none, row + 16u, v2 == negative), select(none, row + 24u, v3 == negative)));
-    extremes = select(extremes, select(negative, positive, min_of_rows(p) < min_of_rows(n)), tie);
+    extremes = select(extremes, select(negative, positive, min_of_team(p) < min_of_team(n)), tie);
   }
 
   let pair = select(extremes.xy, extremes.zw, (lane & 2u) != 0u);

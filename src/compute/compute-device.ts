@@ -20,6 +20,8 @@ export interface Kernel {
   bindings: KernelBinding[]
   paramWords: number
   workgroupSize: number
+  /** Files of shaders/lib that the shader calls, appended to it as they are. */
+  library?: readonly string[]
   /** The shader exchanges values between teams of 8 lanes: only where ComputeDevice.tuning.subgroups is set. */
   subgroups?: true
   reference(buffers: Uint32Array[], params: Uint32Array, workgroups: [number, number, number]): void

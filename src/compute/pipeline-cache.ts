@@ -1,6 +1,7 @@
 // Compute pipelines by kernel, built from shaders/<name>.wgsl and warmed with an empty dispatch (software adapters compile at
-// the first dispatch). The layout comes from Kernel.bindings, so a shader that disagrees with its kernel fails here. Kernels that
-// read chunks have two forms: shaders/lib/values-buffer.wgsl or values-image.wgsl, appended to their source as it is.
+// the first dispatch). The layout comes from Kernel.bindings, so a shader that disagrees with its kernel fails here. Files of
+// shaders/lib are appended to a kernel's source as they are: its library, and for kernels that read chunks one of two forms,
+// values-buffer.wgsl or values-image.wgsl.
 // Entry: PipelineCache.prepare().
 
 import { readFile } from 'node:fs/promises'
@@ -82,13 +83,14 @@ export class PipelineCache {
     if (missing.length > 0) await this.#warm(missing, form)
   }
 
-  /** The kernel's source, with what declares its chunk behind it: line numbers stay, and directives must come first. */
+  /** The kernel's source with its library behind it: line numbers stay, and directives must come first. */
   async #source(kernel: Kernel, form: ValuesForm, file: URL): Promise<string> {
     const own = await readFile(file, 'utf8').catch((cause: unknown) => {
       throw new AppError('internal', `kernel ${kernel.name} has no shader ${fileURLToPath(file)}`, {}, cause)
     })
-    if (kernel.bindings[0]?.chunk !== true) return own
-    return `${own}\n${await readFile(new URL(`lib/values-${form}.wgsl`, SHADER_FOLDER), 'utf8')}`
+    const library = [...(kernel.library ?? []), ...(kernel.bindings[0]?.chunk ? [`values-${form}`] : [])]
+    const files = library.map((name) => readFile(new URL(`lib/${name}.wgsl`, SHADER_FOLDER), 'utf8'))
+    return [own, ...(await Promise.all(files))].join('\n')
   }
 
   async #build(kernel: Kernel, form: ValuesForm): Promise<KernelPipeline> {

@@ -23,6 +23,7 @@ export const compareBlock: Kernel = {
   bindings: [chunk(), read('packed'), read('scales'), read('zero_points'), readWrite('stats'), readWrite('sums')],
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['comparison'],
   reference(buffers, params) {
     const [originalWords, packed, scales, zeroPoints, stats, sumWords] = buffers as [
       Uint32Array,

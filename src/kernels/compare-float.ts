@@ -14,6 +14,7 @@ export const compareFloat: Kernel = {
   bindings: [chunk(), read('artifact'), read('segments'), readWrite('stats'), readWrite('sums')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['comparison'],
   reference(buffers, params, workgroups) {
     const [originalWords, artifactWords, segments, stats, sumWords] = buffers as [
       Uint32Array,

@@ -31,6 +31,7 @@ export const compareInt8: Kernel = {
   bindings: [chunk(), read('artifact'), read('slots'), readWrite('stats'), readWrite('sums')],
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['comparison'],
   reference(buffers, params) {
     const [originalWords, artifact, slots, stats, sumWords] = buffers as [
       Uint32Array,

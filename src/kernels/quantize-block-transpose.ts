@@ -100,6 +100,7 @@ export const quantizeBlockTranspose: Kernel = {
   bindings: BINDINGS,
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['reciprocal-vec4'],
   reference,
 }
 
@@ -108,6 +109,7 @@ export const quantizeInt4Block32Transpose: Kernel = {
   bindings: BINDINGS,
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['reciprocal-vec4'],
   reference,
 }
 
@@ -116,6 +118,7 @@ export const quantizeInt4Block32TransposeSubgroup: Kernel = {
   bindings: BINDINGS,
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['team'],
   subgroups: true,
   reference,
 }

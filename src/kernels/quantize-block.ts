@@ -57,6 +57,7 @@ export const quantizeBlock: Kernel = {
   bindings: BINDINGS,
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['reciprocal'],
   reference,
 }
 
@@ -65,6 +66,7 @@ export const quantizeInt4Block32: Kernel = {
   bindings: BINDINGS,
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['reciprocal'],
   reference,
 }
 
@@ -73,6 +75,7 @@ export const quantizeInt4Block32Subgroup: Kernel = {
   bindings: BINDINGS,
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['team'],
   subgroups: true,
   reference,
 }

@@ -19,6 +19,12 @@ test('kernel names are unique and each has a shader, and the reverse', () => {
   assert.deepEqual(names.toSorted(), shaderNames.toSorted())
 })
 
+test('each file of shaders/lib is used, and each that is named is there', () => {
+  const files = readdirSync(new URL('lib/', folder)).map((file) => file.replace(/\.wgsl$/, ''))
+  const named = new Set(['values-buffer', 'values-image', ...KERNELS.flatMap(({ library }) => library ?? [])])
+  assert.deepEqual(files.toSorted(), [...named].toSorted())
+})
+
 for (const kernel of KERNELS) {
   test(`${kernel.name}: the shader declares the kernel's bindings in order, params last`, () => {
     const own = readFileSync(new URL(`${kernel.name}.wgsl`, folder), 'utf8')
