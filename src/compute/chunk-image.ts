@@ -3,6 +3,7 @@
 // shaders/lib/values-image.wgsl. Files are read straight into the mapped upload buffer, whose pages are the device's own.
 
 import type { ChunkBuffer } from './compute-device.ts'
+import { checkUpload, destroyedError } from './device-buffer.ts'
 import { BUFFER_USAGE, MAP_MODE_WRITE, TEXTURE_USAGE } from './gpu-constants.ts'
 
 /** As values-image.wgsl counts: texels of a row, 4 words each. */
@@ -30,7 +31,8 @@ export class ChunkImage implements ChunkBuffer {
   readonly #texture: GPUTexture
   readonly #upload: GPUBuffer
   #mapped = true
-  #host: Uint8Array | null = null
+  /** From host() to upload(). */
+  #host: Promise<Uint8Array> | null = null
   #destroyed = false
 
   constructor(label: string, sizeBytes: number, id: number, owner: ChunkImageOwner) {
@@ -39,15 +41,16 @@ export class ChunkImage implements ChunkBuffer {
     this.id = id
     this.#owner = owner
     const height = imageHeight(sizeBytes)
-    const usage = TEXTURE_USAGE.COPY_DST | TEXTURE_USAGE.STORAGE_BINDING
-    this.#texture = owner.device.createTexture({ label, size: [IMAGE_WIDTH, height], format: IMAGE_FORMAT, usage })
-    this.view = this.#texture.createView()
+    // throws where there is no memory to map; nothing needs to be undone yet
     this.#upload = owner.device.createBuffer({
       label,
       size: height * ROW_BYTES,
       usage: BUFFER_USAGE.MAP_WRITE | BUFFER_USAGE.COPY_SRC,
       mappedAtCreation: true,
     })
+    const usage = TEXTURE_USAGE.COPY_DST | TEXTURE_USAGE.STORAGE_BINDING
+    this.#texture = owner.device.createTexture({ label, size: [IMAGE_WIDTH, height], format: IMAGE_FORMAT, usage })
+    this.view = this.#texture.createView()
     this.deviceBytes = imageBytes(sizeBytes)
   }
 
@@ -56,15 +59,25 @@ export class ChunkImage implements ChunkBuffer {
   }
 
   async host(): Promise<Uint8Array> {
-    if (!this.#mapped) {
-      await this.#owner.orLost(this.#upload.mapAsync(MAP_MODE_WRITE))
-      this.#mapped = true
+    if (this.#destroyed) throw destroyedError(this.label)
+    this.#host ??= this.#owner.orLost(this.#map())
+    try {
+      return await this.#host
+    } catch (error) {
+      // destroy() aborts the mapping, which is no loss of the device
+      if (this.#destroyed) throw destroyedError(this.label)
+      throw error
     }
-    this.#host ??= new Uint8Array(this.#upload.getMappedRange(), 0, this.sizeBytes)
-    return this.#host
+  }
+
+  async #map(): Promise<Uint8Array> {
+    if (!this.#mapped) await this.#upload.mapAsync(MAP_MODE_WRITE)
+    this.#mapped = true
+    return new Uint8Array(this.#upload.getMappedRange(), 0, this.sizeBytes)
   }
 
   upload(sizeBytes: number): void {
+    checkUpload(this, sizeBytes)
     this.#host = null
     this.#upload.unmap()
     this.#mapped = false

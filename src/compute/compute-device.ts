@@ -39,7 +39,10 @@ export interface DeviceBuffer {
  * adapter. Only kernels read it, through a binding with `chunk`; it cannot be copied or read back.
  */
 export interface ChunkBuffer extends DeviceBuffer {
-  /** `sizeBytes` of host memory, with whatever was there; valid until upload(). Waits while the device still copies from it. */
+  /**
+   * `sizeBytes` of host memory, with whatever was there; valid until upload(), destroy() and close(), so nothing may still be read
+   * into it by then. Waits while the device still copies from it.
+   */
   host(): Promise<Uint8Array>
   /** Hands the first bytes of host() to the device (a multiple of 4). Submitted work that reads the chunk must be done. */
   upload(sizeBytes: number): void

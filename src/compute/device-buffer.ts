@@ -1,7 +1,7 @@
 // Size and range rules that every device shares, so that both refuse the same commands.
 
 import { AppError } from '../errors.ts'
-import type { DeviceLimits, Kernel } from './compute-device.ts'
+import type { ChunkBuffer, DeviceBuffer, DeviceLimits, Kernel } from './compute-device.ts'
 
 /** Shaders look at buffers as vec4<u32>, so memory comes in whole 16-byte groups; the padding is zero at the start. */
 const GRANULE_BYTES = 16
@@ -26,10 +26,29 @@ export function checkRange(label: string, bufferBytes: number, offsetBytes: numb
   }
 }
 
+export function destroyedError(label: string): AppError {
+  return new AppError('internal', `buffer '${label}' was used after it was destroyed`)
+}
+
+export function isChunk(buffer: DeviceBuffer): buffer is ChunkBuffer {
+  return 'upload' in buffer
+}
+
+/** A device may keep chunks where only kernels read, so none of them does anything else with one. */
+export function checkNoChunk(buffer: DeviceBuffer): void {
+  if (isChunk(buffer)) throw new AppError('internal', `chunk '${buffer.label}' can only be read by kernels`)
+}
+
+/** What ChunkBuffer.upload must satisfy. */
+export function checkUpload(chunk: ChunkBuffer & { destroyed: boolean }, sizeBytes: number): void {
+  if (chunk.destroyed) throw destroyedError(chunk.label)
+  checkRange(chunk.label, chunk.sizeBytes, 0, sizeBytes)
+}
+
 /** What a dispatch must satisfy before an adapter sees it; `bindings` in the kernel's order, `size` and `offset` in bytes. */
 export function checkRun(
   kernel: Kernel,
-  bindings: { buffer: { label: string }; offset: number; size: number }[],
+  bindings: { buffer: DeviceBuffer; offset: number; size: number }[],
   params: Uint32Array,
   workgroups: [number, number, number],
   limits: DeviceLimits,
@@ -46,7 +65,8 @@ export function checkRun(
     fail(`workgroups ${workgroups.join(' x ')} are not within 1 and ${limits.maxWorkgroupsPerDimension}`)
   }
   for (const [index, { buffer, offset, size }] of bindings.entries()) {
-    const name = kernel.bindings[index]!.name
+    const { name, chunk } = kernel.bindings[index]!
+    if (isChunk(buffer) && !chunk) fail(`'${name}' cannot be bound to chunk '${buffer.label}'`)
     if (offset % limits.offsetAlignmentBytes !== 0) {
       fail(
         `'${name}' starts at ${offset} of buffer '${buffer.label}', not a multiple of ${limits.offsetAlignmentBytes}`,

@@ -14,7 +14,7 @@ import type {
   KernelTime,
   Readback,
 } from './compute-device.ts'
-import { checkRange, checkRun, paddedBytes } from './device-buffer.ts'
+import { checkNoChunk, checkRange, checkRun, checkUpload, destroyedError, paddedBytes } from './device-buffer.ts'
 import { HostMemory } from './host-memory.ts'
 import { DEFAULT_BUDGET_BYTES, MemoryBudget } from './memory-budget.ts'
 
@@ -58,11 +58,13 @@ class ReferenceChunk extends ReferenceBuffer implements ChunkBuffer {
   }
 
   async host(): Promise<Uint8Array> {
+    if (this.destroyed) throw destroyedError(this.label)
     this.#host ??= this.#memory.take(this.sizeBytes)
     return this.#host
   }
 
   upload(sizeBytes: number): void {
+    checkUpload(this, sizeBytes)
     if (this.#host !== null) this.bytes.set(this.#host.subarray(0, sizeBytes))
   }
 
@@ -220,22 +222,25 @@ class ReferenceDevice implements ComputeDevice {
 
   #binding(slice: BufferSlice): { buffer: ReferenceBuffer; offset: number; size: number } {
     if (!('buffer' in slice)) {
-      const buffer = this.#own(slice)
+      const buffer = this.#alive(slice)
       return { buffer, offset: 0, size: buffer.bytes.length }
     }
-    const buffer = this.#own(slice.buffer)
+    const buffer = this.#alive(slice.buffer)
     checkRange(buffer.label, buffer.bytes.length, slice.offsetBytes, slice.sizeBytes)
     const size = Math.min(paddedBytes(slice.sizeBytes), buffer.bytes.length - slice.offsetBytes)
     return { buffer, offset: slice.offsetBytes, size }
   }
 
   #own(buffer: DeviceBuffer): ReferenceBuffer {
+    checkNoChunk(buffer)
+    return this.#alive(buffer)
+  }
+
+  #alive(buffer: DeviceBuffer): ReferenceBuffer {
     if (!(buffer instanceof ReferenceBuffer)) {
       throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
     }
-    if (buffer.destroyed || this.#closed) {
-      throw new AppError('internal', `buffer '${buffer.label}' was used after it was destroyed`)
-    }
+    if (buffer.destroyed || this.#closed) throw destroyedError(buffer.label)
     return buffer
   }
 }

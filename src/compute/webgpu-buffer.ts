@@ -2,6 +2,7 @@
 
 import type { ChunkImage } from './chunk-image.ts'
 import type { ChunkBuffer, DeviceBuffer } from './compute-device.ts'
+import { checkUpload, destroyedError } from './device-buffer.ts'
 import type { HostMemory } from './host-memory.ts'
 
 export interface WebgpuBufferParts {
@@ -59,11 +60,13 @@ export class WebgpuChunk extends WebgpuBuffer implements ChunkBuffer {
   }
 
   async host(): Promise<Uint8Array> {
+    if (this.destroyed) throw destroyedError(this.label)
     this.#host ??= this.#memory.take(this.sizeBytes)
     return this.#host
   }
 
   upload(sizeBytes: number): void {
+    checkUpload(this, sizeBytes)
     if (this.#host !== null) this.#queue.writeBuffer(this.gpu, 0, this.#host, 0, sizeBytes)
   }
 

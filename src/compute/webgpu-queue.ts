@@ -18,7 +18,7 @@ import type {
   KernelTime,
   Readback,
 } from './compute-device.ts'
-import { checkRange, checkRun, paddedBytes } from './device-buffer.ts'
+import { checkNoChunk, checkRange, checkRun, destroyedError, paddedBytes } from './device-buffer.ts'
 import { encodeSteps, type Step, writeParams } from './encode-steps.ts'
 import { BUFFER_USAGE, MAP_MODE_READ } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
@@ -137,13 +137,19 @@ export class WebgpuDevice implements ComputeDevice {
       return this.#add(new WebgpuChunk(this.#storage(label, sizeBytes), this.#device.queue, this.#memory))
     }
     this.#checkAlive()
-    this.#budget.reserve(label, imageBytes(sizeBytes))
+    const deviceBytes = imageBytes(sizeBytes)
+    this.#budget.reserve(label, deviceBytes)
     const owner = {
       device: this.#device,
       orLost: <T>(promise: Promise<T>) => this.#orLost(promise),
       released: (image: ChunkImage) => this.#released(image),
     }
-    return this.#add(new ChunkImage(label, sizeBytes, this.#nextId++, owner))
+    try {
+      return this.#add(new ChunkImage(label, sizeBytes, this.#nextId++, owner))
+    } catch (error) {
+      this.#budget.release(deviceBytes)
+      throw error
+    }
   }
 
   #add<T extends WebgpuBuffer | ChunkImage>(buffer: T): T {
@@ -284,7 +290,7 @@ export class WebgpuDevice implements ComputeDevice {
 
   #binding(slice: BufferSlice): Binding {
     const whole = 'buffer' in slice ? slice.buffer : slice
-    const buffer = whole instanceof ChunkImage ? this.#alive(whole) : this.#own(whole)
+    const buffer = whole instanceof ChunkImage || whole instanceof WebgpuChunk ? this.#alive(whole) : this.#own(whole)
     const bufferBytes = buffer instanceof ChunkImage ? paddedBytes(buffer.sizeBytes) : buffer.gpu.size
     if (!('buffer' in slice)) return { buffer, offset: 0, size: bufferBytes }
     checkRange(buffer.label, bufferBytes, slice.offsetBytes, slice.sizeBytes)
@@ -315,9 +321,7 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   #own(buffer: DeviceBuffer): WebgpuBuffer {
-    if (buffer instanceof ChunkImage) {
-      throw new AppError('internal', `chunk '${buffer.label}' can only be read by kernels`)
-    }
+    checkNoChunk(buffer)
     if (!(buffer instanceof WebgpuBuffer)) {
       throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
     }
@@ -328,7 +332,7 @@ export class WebgpuDevice implements ComputeDevice {
     if (!this.#buffers.has(buffer) && !buffer.destroyed) {
       throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
     }
-    if (buffer.destroyed) throw new AppError('internal', `buffer '${buffer.label}' was used after it was destroyed`)
+    if (buffer.destroyed) throw destroyedError(buffer.label)
     return buffer
   }
 

@@ -166,13 +166,80 @@ testOnDevices('chunks count in the budget and give it back', async (device) => {
   await own.close()
 })
 
-testOnGpu('a chunk in an image cannot be copied or read back', async (device) => {
+testOnDevices('a chunk cannot be written, copied, read back or bound to anything but the values', async (device) => {
   const chunk = device.createChunk('chunk', 16)
+  const buffers = pruneBuffers(device)
+  const [values, , thresholds, pruned, zeros] = buffers as FiveBuffers
+  const refused = isError('internal', /'chunk' can only be read by kernels/)
+  assert.throws(() => device.write(chunk, 0, bytesOf([1])), refused)
   const readback = { buffer: chunk, offsetBytes: 0, sizeBytes: 16, consume: () => undefined }
-  if (device.info.software) {
-    await assert.rejects(device.submit([], [readback]), isError('internal', /'chunk' can only be read by kernels/))
-  }
+  await assert.rejects(device.submit([], [readback]), refused)
+  const copy = { op: 'copy', from: chunk, fromOffsetBytes: 0, to: values, toOffsetBytes: 0, sizeBytes: 16 } as const
+  await assert.rejects(device.submit([copy]), refused)
+  await assert.rejects(
+    device.submit([
+      { op: 'run', ...PRUNE, workgroups: [1, 1, 1], buffers: [values, chunk, thresholds, pruned, zeros] },
+    ]),
+    isError('internal', /'segments' cannot be bound to chunk 'chunk'/),
+  )
+  for (const buffer of [...buffers, chunk]) buffer.destroy()
+})
+
+testOnDevices('what a chunk refuses is no error of the work that follows', async (device) => {
+  const chunk = device.createChunk('chunk', 64)
+  const hosts = await Promise.all([chunk.host(), chunk.host()])
+  assert.equal(hosts[0], hosts[1])
+  assert.throws(() => chunk.upload(68), isError('internal', /'chunk'.*0 to 68.*64 bytes/))
+  assert.throws(() => chunk.upload(6), isError('internal', /multiples of 4/))
+  chunk.upload(64)
+  const again = await Promise.all([chunk.host(), chunk.host()])
+  assert.equal(again[0], again[1])
+  chunk.upload(64)
   chunk.destroy()
+  await assert.rejects(chunk.host(), isError('internal', /'chunk' was used after it was destroyed/))
+  assert.throws(() => chunk.upload(64), isError('internal', /'chunk' was used after it was destroyed/))
+  const unused = device.createChunk('unused', 64)
+  unused.destroy()
+  await assert.rejects(unused.host(), isError('internal', /'unused' was used after it was destroyed/))
+  await device.submit([])
+})
+
+testOnGpu('a chunk that is destroyed while host() waits says so, and the device is not lost', async (device) => {
+  const chunk = device.createChunk('chunk', 64)
+  await chunk.host()
+  chunk.upload(64)
+  const waiting = chunk.host()
+  chunk.destroy()
+  // a chunk in a buffer has nothing to wait for
+  if (!device.info.software) await waiting
+  else await assert.rejects(waiting, isError('internal', /'chunk' was used after it was destroyed/))
+  await device.submit([])
+})
+
+test('a chunk that the system has no memory for leaves nothing behind', () => {
+  const fake = fakeGpu({ chunkImages: true, budgetBytes: 2 ** 20 })
+  const before = fake.liveBuffers()
+  fake.takeMemory()
+  for (let i = 0; i < 5; i++) assert.throws(() => fake.device.createChunk('chunk', 2 ** 18), /createBuffer failed/)
+  assert.deepEqual([fake.liveBuffers() - before, fake.device.bufferCount], [0, 0])
+})
+
+testOnGpu('a device that is lost while host() waits, or before it is called, is device_lost', async () => {
+  for (const moment of ['waiting', 'uploaded', 'new'] as const) {
+    const opened = await requestGpuDevice('auto')
+    const options = { budgetBytes: 2 ** 24, chunkImages: opened!.info.software }
+    const device = new WebgpuDevice(opened!.device, opened!.info, options)
+    if (!device.info.software) return
+    const chunk = device.createChunk('chunk', 64)
+    if (moment !== 'new') {
+      await chunk.host()
+      chunk.upload(64)
+    }
+    const early = moment === 'waiting' ? chunk.host() : null
+    opened!.device.destroy()
+    await assert.rejects(early ?? chunk.host(), isError('device_lost', /was lost/), moment)
+    await device.close()
+  }
 })
 
 testOnDevices('submits in flight together keep their own results', async (device) => {

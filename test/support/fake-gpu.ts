@@ -1,7 +1,7 @@
 // A GPUDevice that does nothing and can be lost on demand: for the paths that no driver here can be made to take.
 
 import type { DeviceInfo } from '../../src/compute/compute-device.ts'
-import { WebgpuDevice } from '../../src/compute/webgpu-queue.ts'
+import { WebgpuDevice, type WebgpuQueueOptions } from '../../src/compute/webgpu-queue.ts'
 
 const INFO: DeviceInfo = {
   kind: 'webgpu',
@@ -19,19 +19,22 @@ interface PendingWork {
 
 export interface FakeGpu {
   device: WebgpuDevice
-  /** Buffers that were created and not destroyed. */
+  /** Buffers and textures that were created and not destroyed. */
   liveBuffers(): number
   submits(): number
+  /** From now on nothing can be mapped at its creation. */
+  takeMemory(): void
   /** Lets submitted work finish. */
   finishWork(): void
   /** As a driver does it: pending maps are aborted, then `lost` resolves. */
   lose(message: string): void
 }
 
-export function fakeGpu(): FakeGpu {
+export function fakeGpu(options: Partial<WebgpuQueueOptions> = {}): FakeGpu {
   const pending: PendingWork[] = []
   let live = 0
   let submits = 0
+  let noMemory = false
   let loseDevice: (info: { reason: string; message: string }) => void = () => undefined
   const wait = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -43,12 +46,14 @@ export function fakeGpu(): FakeGpu {
       maxStorageBufferBindingSize: 2 ** 27,
       maxBufferSize: 2 ** 28,
       maxComputeWorkgroupsPerDimension: 65535,
+      maxTextureDimension2D: 8192,
     },
     lost: new Promise((resolve) => {
       loseDevice = resolve
     }),
     addEventListener: () => undefined,
-    createBuffer: ({ size }: { size: number }) => {
+    createBuffer: ({ size, mappedAtCreation }: { size: number; mappedAtCreation?: boolean }) => {
+      if (mappedAtCreation && noMemory) throw new RangeError('createBuffer failed')
       live += 1
       return {
         size,
@@ -58,6 +63,15 @@ export function fakeGpu(): FakeGpu {
         mapAsync: wait,
         getMappedRange: (_offset: number, length: number) => new ArrayBuffer(length),
         unmap: () => undefined,
+      }
+    },
+    createTexture: () => {
+      live += 1
+      return {
+        createView: () => ({}),
+        destroy: () => {
+          live -= 1
+        },
       }
     },
     pushErrorScope: () => undefined,
@@ -76,11 +90,14 @@ export function fakeGpu(): FakeGpu {
     },
     destroy: () => undefined,
   }
-  const device = new WebgpuDevice(gpu as unknown as GPUDevice, INFO, { budgetBytes: 2 ** 28 })
+  const device = new WebgpuDevice(gpu as unknown as GPUDevice, INFO, { budgetBytes: 2 ** 28, ...options })
   return {
     device,
     liveBuffers: () => live,
     submits: () => submits,
+    takeMemory: () => {
+      noMemory = true
+    },
     finishWork: () => {
       for (const work of pending.splice(0)) work.resolve()
     },
