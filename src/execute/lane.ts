@@ -29,14 +29,21 @@ export interface Lane {
 /** Runs `use` with the device's lanes and frees them however it ends. */
 export async function withLanes<T>(device: ComputeDevice, use: (lanes: readonly Lane[]) => Promise<T>): Promise<T> {
   const lanes: Lane[] = []
+  const free = async (): Promise<void> => {
+    for (const lane of lanes) lane.destroy()
+    // destroy() returns memory only with a later submit, which also brings what the device refused since the last one
+    await device.submit([])
+  }
+  let result: T
   try {
     for (let index = 0; index < device.tuning.lanes; index++) lanes.push(createLane(device, index))
-    return await use(lanes)
-  } finally {
-    for (const lane of lanes) lane.destroy()
-    // destroy() returns memory only with a later submit; a lost device has nothing to return.
-    await device.submit([]).catch(() => undefined)
+    result = await use(lanes)
+  } catch (error) {
+    await free().catch(() => undefined)
+    throw error
   }
+  await free()
+  return result
 }
 
 /** Growing by powers of two keeps the number of re-creations small. */

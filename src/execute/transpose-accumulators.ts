@@ -88,9 +88,8 @@ export class TransposeAccumulators {
         (target.zeroPoints === this.#ignoredZeroPoints) === block.symmetric,
     )
     if (index >= 0) return this.#idle.splice(index, 1)[0]
-    // Another size: give the memory back before asking for more; an empty submit is what really frees it.
+    // Another size: give the memory back before asking for more.
     for (const target of this.#idle.splice(0)) this.#destroyTarget(target)
-    void this.#device.submit([]).catch(() => undefined)
     return undefined
   }
 

@@ -4,12 +4,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { requestGpuDevice } from '../../src/compute/webgpu-device.ts'
+import { WebgpuDevice } from '../../src/compute/webgpu-queue.ts'
 import { AppError } from '../../src/errors.ts'
 import { encodePiece } from '../../src/execute/encode.ts'
 import { runPieces, withLanes } from '../../src/execute/lane.ts'
 import { createOutputFiles, type OutputFiles } from '../../src/execute/output-files.ts'
 import { cutPieces } from '../../src/execute/pieces.ts'
-import { createWork } from '../../src/execute/tensor-work.ts'
+import { createWork, type TensorWork } from '../../src/execute/tensor-work.ts'
 import { TransposeAccumulators } from '../../src/execute/transpose-accumulators.ts'
 import { planJob } from '../../src/jobs/plan-job.ts'
 import { resolveRecipe } from '../../src/jobs/recipe.ts'
@@ -17,7 +19,7 @@ import { compressInMemory } from '../support/compress-memory.ts'
 import { type MemoryTensor, memoryModel } from '../support/memory-model.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 import { weights } from '../support/weights.ts'
-import { testOnDevices } from '../support/with-device.ts'
+import { testOnDevices, testOnGpu } from '../support/with-device.ts'
 import { withTuning } from '../support/with-tuning.ts'
 
 const OUTPUT = { externalData: 'auto', shardBytes: null, fileName: 'artifact.bin' } as const
@@ -101,6 +103,37 @@ testOnDevices('a write that fails is thrown when the other writes of its piece a
     assert.equal(underWay, 0, recipe)
   }
 })
+
+testOnGpu(
+  'what the device refused without a submit of its own fails the job that caused it, and not the next',
+  async () => {
+    const opened = await requestGpuDevice('auto')
+    const device = new WebgpuDevice(opened!.device, opened!.info, { budgetBytes: 2 ** 28 })
+    const refuse = () => opened!.device.createBuffer({ size: 4, usage: 0 })
+    const refused = (error: unknown) => error instanceof AppError && /refused a command/.test(error.detail)
+    await assert.rejects(
+      withLanes(device, async () => void refuse()),
+      refused,
+    )
+    await withLanes(device, async () => undefined)
+
+    // nor is it lost where packed tensors of another size make room
+    const [large, small] = [64, 32].map((rows) => {
+      const reader = memoryModel([{ name: 'w', shape: [rows, 64], values: weights(rows * 64), axis: 1 }])
+      const { plans, layout } = planJob(reader, resolveRecipe('int4').recipe, OUTPUT)
+      return createWork(plans[0]!, layout)
+    }) as [TensorWork, TensorWork]
+    const accumulators = new TransposeAccumulators(device, [large, small])
+    await accumulators.target(large, large.block!)
+    accumulators.release(large, large.block!)
+    refuse()
+    await accumulators.target(small, small.block!)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    await assert.rejects(device.submit([]), refused)
+    accumulators.destroy()
+    await device.close()
+  },
+)
 
 test('a small write that fails is a rejection like a large one, so that writes started before it are not left alone', async (t) => {
   const layout = { files: [{ name: 'artifact.bin', sizeBytes: 16, runs: [] }], notes: [] }
