@@ -5,7 +5,7 @@ import { BUFFER_USAGE } from './gpu-constants.ts'
 
 /** Sizes are rounded up to powers of two from here, so that lanes of slightly different size share buffers. */
 const LEAST_BYTES = 4096
-/** Idle buffers kept; lanes are 3, so more only pile up after a burst. */
+/** Idle buffers kept; lanes are 2 or 3, so more only pile up after a burst. */
 const KEPT_BUFFERS = 8
 
 export class BufferPool {

@@ -148,7 +148,7 @@ function addDispatch(
   )
 }
 
-/** Bytes of a packed tensor read back at a time: a quarter of the smallest chunk on a GPU, so that staging stays small. */
+/** Bytes of a packed tensor read back at a time: small beside a chunk, so that staging stays small, and written synchronously. */
 const READ_BACK_BYTES = 1024 * 1024
 
 /** Reads a complete packed tensor back, in parts, and writes it. */

@@ -42,8 +42,8 @@ interface CompiledStep {
 
 /** Resident memory of a worker with a software adapter before any tensor, as measured; see peakMemoryBytes. */
 const WORKER_BASE_BYTES = 190 * 1024 * 1024
-/** Lanes of 4 MiB chunks with their outputs and read-back staging. */
-const LANE_BYTES = 3 * 3 * 4 * 1024 * 1024
+/** Two lanes of 8 MiB chunks, each with its upload buffer, and with outputs and read-back staging of half a chunk each. */
+const LANE_BYTES = 2 * 3 * 8 * 1024 * 1024
 
 /**
  * Plans every tensor of the model. Throws feature_unsupported when a method cannot exist in the format or two steps
