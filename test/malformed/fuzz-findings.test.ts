@@ -4,6 +4,8 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { create, fromBinary } from '@bufbuild/protobuf'
+import { AttributeProtoSchema, ModelProtoSchema, TensorProtoSchema } from 'onnx-buf'
 import { type Answer, exchange } from '../../campaigns/fuzz/http-exchange.ts'
 import { type RealApp, startRealApp } from '../../campaigns/fuzz/real-app.ts'
 import { AppError } from '../../src/errors.ts'
@@ -11,9 +13,10 @@ import { openModel } from '../../src/formats/index.ts'
 import { parseJson } from '../../src/formats/wire/json-header.ts'
 import type { ModelReader } from '../../src/tensor/model.ts'
 import { openDataset } from '../../src/validate/dataset.ts'
-import { externalTensor, node, onnxBytes, onnxModel, value } from '../support/build-onnx.ts'
+import { externalTensor, floatTensor, node, onnxBytes, onnxModel, value } from '../support/build-onnx.ts'
 import { buildSafetensors, f32Bytes } from '../support/build-safetensors.ts'
 import { tempFolder, writeFiles } from '../support/temp-folder.ts'
+import { keepPlans, writeLayout } from '../support/write-layout.ts'
 import { f4, writeNpz } from '../support/write-npz.ts'
 
 async function refusal(open: Promise<ModelReader>): Promise<AppError> {
@@ -119,4 +122,61 @@ test('a request without Host, and one with an unknown expectation, get answers o
   const expecting = await post(app, '{}', ['Host: localhost', 'Content-Type: application/json', 'Expect: miracles'])
   assert.equal(expecting.status, 415)
   assert.match(expecting.headers['content-type'] ?? '', /^application\/problem\+json/)
+})
+
+test('numbers of variable length that no decoder reads are refused when the model is opened, also long ones', async (t) => {
+  const shape = create(TensorProtoSchema, {
+    name: 'w',
+    dataType: 7,
+    dims: [70_000n],
+    int64Data: Array(70_000).fill(1n),
+  })
+  const bytes = onnxBytes(
+    onnxModel({
+      nodes: [node('Add', ['x', 'w'], ['y'])],
+      inputs: [value('x', [70_000], 7)],
+      outputs: [value('y', [70_000], 7)],
+      initializers: [shape],
+    }),
+  )
+  const start = Buffer.from(bytes).indexOf(Buffer.alloc(70_000, 1))
+  const open = (at: number, ...values: number[]) => {
+    const changed = Uint8Array.from(bytes)
+    changed.set(values, start + at)
+    return openModel(writeFiles(tempFolder(t), { 'm.onnx': changed }))
+  }
+  await (await open(0, 1)).close()
+  const endless = await refusal(open(65_530, ...Array(10).fill(0xff)))
+  assert.equal(endless.code, 'format_invalid')
+  assert.equal(endless.detail, `"m.onnx", byte ${start}: TensorProto.int64_data: a varint is longer than 10 bytes`)
+  const cutOff = await refusal(open(69_999, 0x80))
+  assert.equal(cutOff.detail, `"m.onnx", byte ${start}: TensorProto.int64_data: the last varint is cut off`)
+})
+
+test('values of enumerations that are newer than the schema are written back, beside other unknown fields', async (t) => {
+  const relu = node('Relu', ['x'], ['h'])
+  const field = (no: number, value: number) => ({ no, wireType: 0, data: Uint8Array.of(value) })
+  const made = create(AttributeProtoSchema, { name: 'new' })
+  made.$unknown = [field(20, 77), field(90, 5)]
+  relu.attribute.push(made)
+  const weight = floatTensor('w', [20, 20], 1)
+  weight.$unknown = [field(14, 9)]
+  const model = onnxModel({
+    nodes: [relu, node('MatMul', ['h', 'w'], ['y'])],
+    inputs: [value('x', [2, 20])],
+    outputs: [value('y', [2, 20])],
+    initializers: [weight],
+  })
+  const reader = await openModel(writeFiles(tempFolder(t), { 'm.onnx': onnxBytes(model) }))
+  t.after(() => reader.close())
+  const output = { externalData: 'auto', shardBytes: null, fileName: 'out.onnx' } as const
+  const written = await writeLayout(reader, reader.layout(keepPlans(reader), output))
+  const { graph } = fromBinary(ModelProtoSchema, written.get('out.onnx')!)
+  assert.equal(Number(graph!.initializer[0]!.dataLocation), 9)
+  const [attribute] = graph!.node[0]!.attribute
+  assert.equal(Number(attribute!.type), 77)
+  assert.deepEqual(
+    attribute!.$unknown?.map(({ no, data }) => [no, ...data]),
+    [[90, 5]],
+  )
 })

@@ -3,6 +3,7 @@
 // found by payloadOf(tensor); placing them is the caller's part (layout.ts).
 
 import { create, type DescField, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { nestedTypes } from '@bufbuild/protobuf/reflect'
 import {
   type GraphProto,
   type ModelProto,
@@ -19,6 +20,12 @@ import { decodePayloadMarker, encodePayloadMarker, PAYLOAD_FIELD, WIRE_LENGTH } 
 import { type ExpandedPiece, expandSkeleton } from '../wire/protobuf-expand.ts'
 import { scanSkeleton } from '../wire/protobuf-scan.ts'
 import { TENSOR_FIELD } from './tensor-types.ts'
+
+// A value that is newer than the schema must survive. The runtime (2.17.0) keeps that of a closed enum as an unknown field, and
+// loses it when the message has any other unknown field, as our marker is one; that of an open enum is a number like others.
+for (const type of nestedTypes(ModelProtoSchema.file)) {
+  if (type.kind === 'enum') (type as { open: boolean }).open = true
+}
 
 /** Elements of a tensor that stand outside of the structure, and the TensorProto field that they are written as. */
 export type Payload =

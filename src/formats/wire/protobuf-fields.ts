@@ -81,10 +81,17 @@ export function checkPacked(bytes: Uint8Array, wire: number): string | null {
     const size = wire === WIRE_FIXED32 ? 4 : 8
     return bytes.length % size === 0 ? null : `${bytes.length} bytes are not a whole number of elements`
   }
+  return checkVarints([bytes])
+}
+
+/** The same for varints that come piece by piece. */
+export function checkVarints(pieces: Iterable<Uint8Array>): string | null {
   let run = 0
-  for (const byte of bytes) {
-    run = byte < 0x80 ? 0 : run + 1
-    if (run >= 10) return 'a varint is longer than 10 bytes'
+  for (const bytes of pieces) {
+    for (const byte of bytes) {
+      run = byte < 0x80 ? 0 : run + 1
+      if (run >= 10) return 'a varint is longer than 10 bytes'
+    }
   }
   return run === 0 ? null : 'the last varint is cut off'
 }

@@ -5,9 +5,16 @@
 import { isUtf8 } from 'node:buffer'
 import type { DescMessage } from '@bufbuild/protobuf'
 import { AppError } from '../../errors.ts'
-import type { ByteSource } from './byte-source.ts'
+import { type ByteSource, WINDOW_BYTES } from './byte-source.ts'
 import { encodePayloadMarker, PAYLOAD_FIELD, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT } from './protobuf.ts'
-import { checkPacked, type FieldFacts, FieldTable, INLINE_PAYLOAD_BYTES, type PayloadRule } from './protobuf-fields.ts'
+import {
+  checkPacked,
+  checkVarints,
+  type FieldFacts,
+  FieldTable,
+  INLINE_PAYLOAD_BYTES,
+  type PayloadRule,
+} from './protobuf-fields.ts'
 import { WireReader } from './protobuf-reader.ts'
 import { StructureBuffer } from './structure-buffer.ts'
 
@@ -206,7 +213,7 @@ class Scanner {
         this.#gather(parts, size)
         return
       }
-      if (parts.range) throw this.#pieces(what, tagStart)
+      if (parts.range) throw this.#inPieces(what, tagStart)
       parts.inStructure = true
       this.out.varint(tag)
       this.#copyNumber(what, wire, end)
@@ -219,7 +226,7 @@ class Scanner {
       throw this.#reader.invalid(`${what} holds ${length} bytes, not a whole number of elements`, lengthStart)
     }
     if (facts.rule === 'large' && length <= INLINE_PAYLOAD_BYTES) {
-      if (parts.range) throw this.#pieces(what, tagStart)
+      if (parts.range) throw this.#inPieces(what, tagStart)
       parts.inStructure = true
       this.out.varint(tag)
       this.out.varint(length)
@@ -232,16 +239,31 @@ class Scanner {
       }
       return
     }
-    if (facts.rule === 'large' && (parts.inStructure || parts.range)) throw this.#pieces(what, tagStart)
+    if (facts.rule === 'large' && (parts.inStructure || parts.range)) throw this.#inPieces(what, tagStart)
     if (parts.range || parts.gathered) {
       this.#gather(parts, length)
       return
     }
-    this.#source.skip(length)
+    if (facts.packable && facts.wire === WIRE_VARINT) {
+      // Others decode it whatever we do: a model with numbers that nobody can read is not a model.
+      const problem = checkVarints(this.#pieces(length))
+      if (problem) throw this.#reader.invalid(`${what}: ${problem}`, offsetBytes)
+    } else this.#source.skip(length)
     parts.range = { offsetBytes, lengthBytes: length }
   }
 
-  #pieces(what: string, offsetBytes: number): AppError {
+  /** The next bytes of the source, some at a time. */
+  *#pieces(lengthBytes: number): Generator<Uint8Array> {
+    const buffer = new Uint8Array(Math.min(WINDOW_BYTES, lengthBytes))
+    const end = this.#source.position + lengthBytes
+    while (this.#source.position < end) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, end - this.#source.position))
+      this.#source.bytes(piece)
+      yield piece
+    }
+  }
+
+  #inPieces(what: string, offsetBytes: number): AppError {
     return new AppError(
       'feature_unsupported',
       `"${this.#source.name}", byte ${offsetBytes}: ${what} is written in several pieces of more than ` +
