@@ -37,19 +37,24 @@ export async function calibrateThresholds(context: CountingContext, works: reado
   await findDeadZones(context, works)
 }
 
-/** How the scales of a tensor are found: before, by a pass of their own; or while it is encoded, at once or piece by piece. */
-export function scalesFound(work: TensorWork, chunkBytes: number): 'before' | 'at once' | 'by piece' {
-  if (work.geometry === null || work.scaled !== null || fitsOnePiece(work, chunkBytes)) return 'at once'
-  return channelsStayWhole(work, chunkBytes) ? 'by piece' : 'before'
+/**
+ * How the scales of a tensor are found: before, by a pass of their own; or while it is encoded, at once, piece by piece, or together
+ * by lanes that hold all of its pieces.
+ */
+export function scalesFound(
+  work: TensorWork,
+  { chunkBytes, lanes }: { chunkBytes: number; lanes: number },
+): 'before' | 'at once' | 'by piece' | 'together' {
+  if (work.geometry === null || work.scaled !== null) return 'at once'
+  const pieces = cutPieces([work], chunkBytes, 'encode')
+  if (pieces[0]?.spans[0]?.whole === true) return 'at once'
+  if (channelsStayWhole(work, chunkBytes)) return 'by piece'
+  return pieces.length <= lanes ? 'together' : 'before'
 }
 
 /** Fills `scaled` and `nonFinite` of tensors larger than a chunk. */
 export async function calibrateStatistics(context: CountingContext, works: readonly TensorWork[]): Promise<void> {
   await findStatistics(context, works)
-}
-
-function fitsOnePiece(work: TensorWork, chunkBytes: number): boolean {
-  return cutPieces([work], chunkBytes, 'encode')[0]?.spans[0]?.whole === true
 }
 
 /** One search over one or more tensors. */

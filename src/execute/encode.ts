@@ -7,7 +7,13 @@ import { CAST_FLAG_WORDS, castBfloat16, castFloat16 } from '../kernels/cast-floa
 import { INT8_SLOT_WORDS, quantizeInt8 } from '../kernels/quantize-int8.ts'
 import { channelWorkgroups, quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
 import { STATISTICS_WORDS } from '../kernels/statistics.ts'
-import { type ChannelWindow, channelWindows, countNonFinite, statisticsCommands } from './channel-window.ts'
+import {
+  type ChannelWindow,
+  channelWindows,
+  countNonFinite,
+  mergeStatistics,
+  statisticsCommands,
+} from './channel-window.ts'
 import { encodeBlocks } from './encode-blocks.ts'
 import type { EncodePass } from './encode-pass.ts'
 import { encodeTransposed } from './encode-transpose.ts'
@@ -122,7 +128,8 @@ async function encodeScaled(
   const { windows, slots } = channelWindows(piece)
   let quantizing = commands
   let first = readbacks
-  if (piece.spans.some(({ work }) => work.scaled === null || work.scaledByPiece)) {
+  const shared = piece.spans[0]?.work.shared ?? null
+  if (shared !== null || piece.spans.some(({ work }) => work.scaled === null || work.scaledByPiece)) {
     const [stats, counting] = statisticsCommands(lane, values, windows, slots)
     await lane.submit(
       [...commands, ...counting],
@@ -136,7 +143,8 @@ async function encodeScaled(
             const words = asWordView(view)
             for (const window of windows) {
               const { work } = window.span
-              if (work.scaledByPiece) takeWindowStatistics(window, words)
+              if (shared !== null) mergeWindow(shared.statistics, window, words)
+              else if (work.scaledByPiece) takeWindowStatistics(window, words)
               else if (work.scaled === null) takeStatistics(work, words, window.slotBase)
             }
           },
@@ -145,7 +153,8 @@ async function encodeScaled(
     )
     quantizing = []
     first = []
-    for (const { work } of piece.spans) if (!work.scaledByPiece) writeScaledParameters(pass.output, work)
+    if (shared !== null) await shared.arrive()
+    else for (const { work } of piece.spans) if (!work.scaledByPiece) writeScaledParameters(pass.output, work)
   }
   const out = lane.buffer('out', piece.elements + 16)
   quantizing.push(...quantizeCommands(lane, values, piece, windows, slots, out))
@@ -156,6 +165,10 @@ async function encodeScaled(
     consume: (view) => writeSpans(piece, (span) => writeCodes(pass, span, view)),
   })
   await lane.submit(quantizing, first)
+}
+
+function mergeWindow(target: Uint32Array, window: ChannelWindow, found: Uint32Array): void {
+  mergeStatistics(target, window.channelFirst, found, window.slotBase, window.channels)
 }
 
 /** Computes the tensor's scales from statistics slots that cover all of its channels. */

@@ -15,18 +15,19 @@ import {
 } from '../kernels/quantize-block-transpose.ts'
 import { quantizeInt8 } from '../kernels/quantize-int8.ts'
 import { quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
-import { statistics } from '../kernels/statistics.ts'
+import { STATISTICS_WORDS, statistics } from '../kernels/statistics.ts'
 import { statisticsColumns } from '../kernels/statistics-columns.ts'
 import type { FileLayout, ModelReader, TensorPlan } from '../tensor/model.ts'
 import { calibrateStatistics, calibrateThresholds, scalesFound } from './calibrate.ts'
 import { copiedBytes, copyRuns } from './copy-runs.ts'
-import { encodePiece, writeScaledParameters } from './encode.ts'
+import { encodePiece, takeStatistics, writeScaledParameters } from './encode.ts'
 import { shrinkCount } from './encode-blocks.ts'
 import type { EncodePass } from './encode-pass.ts'
 import { type CountingContext, pieceBytes } from './histogram-pass.ts'
 import { type Lane, runPieces, withLanes } from './lane.ts'
 import { createOutputFiles } from './output-files.ts'
 import { cutPieces } from './pieces.ts'
+import { SharedScales } from './shared-scales.ts'
 import { createWork, type TensorWork } from './tensor-work.ts'
 import { TransposeAccumulators } from './transpose-accumulators.ts'
 
@@ -161,7 +162,7 @@ async function runBatches(
   copying.catch(() => undefined)
   try {
     for (const batch of batches(works)) {
-      const large = batch.filter((work) => scalesFound(work, chunkBytes) === 'before')
+      const large = batch.filter((work) => scalesFound(work, { chunkBytes, lanes: lanes.length }) === 'before')
       if (large.length > 0) {
         await calibrateStatistics({ ...calibrating, onBytes: countRead }, large)
         lap('calibrate')
@@ -194,7 +195,9 @@ async function encodeBatch(
   const pieces = cutPieces(batch, chunkBytes, 'encode')
   for (const piece of pieces) for (const { work } of piece.spans) work.piecesLeft++
   for (const work of batch) {
-    work.scaledByPiece = scalesFound(work, chunkBytes) === 'by piece'
+    const found = scalesFound(work, { chunkBytes, lanes: lanes.length })
+    work.scaledByPiece = found === 'by piece'
+    if (found === 'together') work.shared = shareScales(pass, work)
     writeScaledParameters(pass.output, work)
   }
   await runPieces(
@@ -204,12 +207,24 @@ async function encodeBatch(
       await encodePiece(pass, lane, piece)
       onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? null)
     },
-    (error) => pass.accumulators.fail(error),
+    (error) => {
+      pass.accumulators.fail(error)
+      for (const work of batch) work.shared?.fail(error)
+    },
   )
   for (const work of batch) {
     if (work.scaledByPiece) writeScaledParameters(pass.output, work)
     finishWork(work)
   }
+}
+
+/** Once all pieces are counted, the scales are computed and written. */
+function shareScales(pass: EncodePass, work: TensorWork): SharedScales {
+  const words = new Uint32Array((work.geometry?.channels ?? 1) * STATISTICS_WORDS)
+  return new SharedScales(words, work.piecesLeft, (statistics) => {
+    takeStatistics(work, statistics, 0)
+    writeScaledParameters(pass.output, work)
+  })
 }
 
 /** Reads of the whole tensor that thresholds cost, for progress. */
@@ -254,6 +269,7 @@ function finishWork(work: TensorWork): void {
   }
   if (work.pruneBits !== null) work.resolved['sparsity'] = work.zerosAfter / work.elements
   work.scaled = null
+  work.shared = null
 }
 
 /** Over all tensors that share a threshold, the fraction of zeros that was asked for is met together, not one by one. */

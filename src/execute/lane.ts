@@ -165,20 +165,27 @@ export interface PiecePass {
  */
 export async function runPieces(
   { reader, lanes, signal }: PiecePass,
-  pieces: Iterable<Piece>,
+  pieces: readonly Piece[],
   work: (lane: Lane, piece: Piece) => Promise<void>,
   onFailure: (error: unknown) => void = () => undefined,
 ): Promise<void> {
-  const queue = pieces[Symbol.iterator]()
+  let next = 0
   let failure: { error: unknown } | null = null
 
   const begin = (lane: Lane): Reading | null => {
-    const next = failure === null ? queue.next() : null
-    if (next === null || next.done === true) return null
-    const done = lane.read(reader, next.value)
+    const piece = failure === null ? pieces[next] : undefined
+    if (piece === undefined) return null
+    next += 1
+    const done = lane.read(reader, piece)
     // Awaited later, or never when another lane fails first.
     done.catch(() => undefined)
-    return { piece: next.value, done }
+    return { piece, done }
+  }
+
+  /** Where lanes wait for one another's pieces of a tensor, none may keep a second one waiting behind its own. */
+  const beginAhead = (lane: Lane, current: Piece): Reading | null => {
+    const shared = current.spans[0]?.work.shared ?? null
+    return shared !== null && shared === pieces[next]?.spans[0]?.work.shared ? null : begin(lane)
   }
 
   async function runLane(lane: Lane): Promise<void> {
@@ -189,8 +196,9 @@ export async function runPieces(
         const { piece, done }: Reading = reading
         await done
         lane.uploadValues(piece)
-        reading = begin(lane)
+        reading = beginAhead(lane, piece)
         await work(lane, piece)
+        reading ??= begin(lane)
       }
     } catch (error) {
       failure ??= { error }

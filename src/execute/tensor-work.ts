@@ -4,6 +4,7 @@
 import { elementCount } from '../tensor/dtype.ts'
 import type { EncodePlan, FileLayout, PartName, TensorPlan } from '../tensor/model.ts'
 import type { ScaledParameters } from './scaled-parameters.ts'
+import type { SharedScales } from './shared-scales.ts'
 
 /** Which sequence of kernels encodes the tensor; see src/execute/encode.ts. */
 export type Program =
@@ -50,6 +51,8 @@ export interface TensorWork {
   scaled: ScaledParameters | null
   /** Every piece holds whole channels, so the encoding pass fills `scaled` piece by piece; see channelsStayWhole. */
   scaledByPiece: boolean
+  /** The lanes hold the tensor's pieces together and find `scaled` on the way; see scalesFound. */
+  shared: SharedScales | null
   /** Zero points by block (codes), gathered until the tensor is complete; null when symmetric or not block-packed. */
   zeroPoints: Uint8Array | null
   /** Pieces of the encoding pass not yet written. */
@@ -76,6 +79,7 @@ export function createWork(plan: TensorPlan, layout: FileLayout): TensorWork {
     clipBits: null,
     scaled: null,
     scaledByPiece: false,
+    shared: null,
     zeroPoints: null,
     piecesLeft: 0,
     nonFinite: 0,
