@@ -1,7 +1,7 @@
 // Bind groups by kernel, buffers and params block: lanes dispatch the same kernels on the same buffers chunk after chunk, and
 // making a group costs about as much as a dispatch. Params take a dynamic offset, so one group serves a whole block.
 
-import { ChunkImage } from './chunk-image.ts'
+import { ChunkTexture } from './chunk-texture.ts'
 import type { Kernel } from './compute-device.ts'
 import { type PipelineCache, VALUES_FIRST_WORDS } from './pipeline-cache.ts'
 import type { Binding, WebgpuBuffer } from './webgpu-buffer.ts'
@@ -21,17 +21,17 @@ export class BindGroupCache {
     this.#pipelines = pipelines
   }
 
-  /** Group 0: the kernel's buffers, a chunk in an image left out, and its params. */
+  /** Group 0: the kernel's buffers, a chunk in a texture left out, and its params. */
   get(kernel: Kernel, bindings: Binding[], params: GPUBuffer): GPUBindGroup {
     const slices = bindings.map(({ buffer, offset, size }) => `${buffer.id}:${offset}:${size}`)
     return this.#cached(`${kernel.name} ${slices.join(' ')} ${this.#paramsId(params)}`, () => {
-      const form = bindings[0]?.buffer instanceof ChunkImage ? 'image' : 'buffer'
+      const form = bindings[0]?.buffer instanceof ChunkTexture ? 'texture' : 'buffer'
       return {
         label: kernel.name,
         layout: this.#pipelines.get(kernel, form)!.bindGroupLayout,
         entries: [
           ...bindings.flatMap(({ buffer, offset, size }, binding) =>
-            buffer instanceof ChunkImage ? [] : [{ binding, resource: { buffer: buffer.gpu, offset, size } }],
+            buffer instanceof ChunkTexture ? [] : [{ binding, resource: { buffer: buffer.gpu, offset, size } }],
           ),
           { binding: bindings.length, resource: { buffer: params, offset: 0, size: kernel.paramWords * 4 } },
         ],
@@ -39,20 +39,20 @@ export class BindGroupCache {
     })
   }
 
-  /** Group 1: a chunk in an image, and where the range that the kernel binds begins. */
-  image(image: ChunkImage, params: GPUBuffer): GPUBindGroup {
-    return this.#cached(`image ${image.id}: ${this.#paramsId(params)}`, () => ({
-      label: image.label,
-      layout: this.#pipelines.imageLayout,
+  /** Group 1: a chunk in a texture, and where the range that the kernel binds begins. */
+  texture(texture: ChunkTexture, params: GPUBuffer): GPUBindGroup {
+    return this.#cached(`texture ${texture.id}: ${this.#paramsId(params)}`, () => ({
+      label: texture.label,
+      layout: this.#pipelines.textureLayout,
       entries: [
-        { binding: 0, resource: image.view },
+        { binding: 0, resource: texture.view },
         { binding: 1, resource: { buffer: params, offset: 0, size: VALUES_FIRST_WORDS * 4 } },
       ],
     }))
   }
 
   /** Drops the groups that hold a destroyed buffer. */
-  forget(buffer: WebgpuBuffer | ChunkImage): void {
+  forget(buffer: WebgpuBuffer | ChunkTexture): void {
     for (const key of this.#groups.keys()) {
       if (key.includes(` ${buffer.id}:`)) this.#groups.delete(key)
     }

@@ -2,7 +2,7 @@
 // the same kernel (passes are what time stamps can tell apart), copies and clears between. Entry: writeParams, encodeSteps.
 
 import type { BindGroupCache } from './bind-group-cache.ts'
-import { ChunkImage, TEXEL_BYTES } from './chunk-image.ts'
+import { ChunkTexture, TEXEL_BYTES } from './chunk-texture.ts'
 import type { Kernel } from './compute-device.ts'
 import type { SubmitTimes } from './kernel-timer.ts'
 import { type PipelineCache, VALUES_FIRST_WORDS } from './pipeline-cache.ts'
@@ -30,7 +30,7 @@ export type Step =
   | { op: 'clear'; buffer: GPUBuffer; offsetBytes: number; sizeBytes: number }
 
 /**
- * The params of a submit: `offsets[i]` is where step i finds its own; `firstOffsets[i]`, in steps whose chunk is an image, where
+ * The params of a submit: `offsets[i]` is where step i finds its own; `firstOffsets[i]`, in steps whose chunk is a texture, where
  * the range that they bind begins. Null block: no step has any.
  */
 export interface ParamsBlock {
@@ -39,10 +39,10 @@ export interface ParamsBlock {
   firstOffsets: number[]
 }
 
-/** The image that a step reads its chunk from, and the first texel of the range that it binds. */
-function imageOf(step: Step): { image: ChunkImage; first: number } | null {
+/** The texture that a step reads its chunk from, and the first texel of the range that it binds. */
+function textureOf(step: Step): { texture: ChunkTexture; first: number } | null {
   const chunk = step.op === 'run' ? step.bindings[0] : undefined
-  return chunk?.buffer instanceof ChunkImage ? { image: chunk.buffer, first: chunk.offset / TEXEL_BYTES } : null
+  return chunk?.buffer instanceof ChunkTexture ? { texture: chunk.buffer, first: chunk.offset / TEXEL_BYTES } : null
 }
 
 /** Takes a block from the pool and writes it; the caller gives it back when the work is done. */
@@ -57,13 +57,13 @@ export function writeParams(steps: Step[], device: GPUDevice, pool: BufferPool, 
   }
   for (const step of steps) {
     offsets.push(place(step.op === 'run' ? step.params.byteLength : 0))
-    firstOffsets.push(place(imageOf(step) === null ? 0 : VALUES_FIRST_WORDS * 4))
+    firstOffsets.push(place(textureOf(step) === null ? 0 : VALUES_FIRST_WORDS * 4))
   }
   if (sizeBytes === 0) return { block: null, offsets, firstOffsets }
   const words = new Uint32Array(sizeBytes / 4)
   for (const [index, step] of steps.entries()) {
     if (step.op === 'run') words.set(step.params, offsets[index]! / 4)
-    const chunk = imageOf(step)
+    const chunk = textureOf(step)
     if (chunk !== null) words[firstOffsets[index]! / 4] = chunk.first
   }
   const block = pool.take(sizeBytes)
@@ -84,8 +84,8 @@ export function encodeSteps(
   let record = { kernel: '', dispatches: 0, bytes: 0 }
   for (const [index, step] of steps.entries()) {
     if (step.op === 'run') {
-      const chunk = imageOf(step)
-      const wanted = pipelines.get(step.kernel, chunk === null ? 'buffer' : 'image')!.pipeline
+      const chunk = textureOf(step)
+      const wanted = pipelines.get(step.kernel, chunk === null ? 'buffer' : 'texture')!.pipeline
       if (pass === null || pipeline !== wanted) {
         pass?.end()
         const timed = times.pass(step.kernel.name)
@@ -97,7 +97,7 @@ export function encodeSteps(
       }
       pass.setBindGroup(0, bindGroups.get(step.kernel, step.bindings, params.block!), [params.offsets[index]!])
       if (chunk !== null) {
-        pass.setBindGroup(1, bindGroups.image(chunk.image, params.block!), [params.firstOffsets[index]!])
+        pass.setBindGroup(1, bindGroups.texture(chunk.texture, params.block!), [params.firstOffsets[index]!])
       }
       pass.dispatchWorkgroups(...step.workgroups)
       record.dispatches += 1

@@ -1,13 +1,13 @@
 // Compute pipelines by kernel, built from shaders/<name>.wgsl and warmed with an empty dispatch (software adapters compile at
 // the first dispatch). The layout comes from Kernel.bindings, so a shader that disagrees with its kernel fails here. Files of
 // shaders/lib are appended to a kernel's source as they are: its library, and for kernels that read chunks one of two forms,
-// values-buffer.wgsl or values-image.wgsl.
+// values-buffer.wgsl or values-texture.wgsl.
 // Entry: PipelineCache.prepare().
 
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
-import { IMAGE_FORMAT } from './chunk-image.ts'
+import { TEXTURE_FORMAT } from './chunk-texture.ts'
 import type { Kernel } from './compute-device.ts'
 import { BUFFER_USAGE, SHADER_STAGE_COMPUTE, TEXTURE_USAGE } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
@@ -18,9 +18,9 @@ const SHADER_FOLDER = new URL('../../shaders/', import.meta.url)
 const WARM_SLOT_BYTES = 256
 
 /** Where a kernel finds its chunk; kernels without one only have the form 'buffer'. */
-export type ValuesForm = 'buffer' | 'image'
+export type ValuesForm = 'buffer' | 'texture'
 
-/** u32 words of the uniform `values_first` in values-image.wgsl. */
+/** u32 words of the uniform `values_first` in values-texture.wgsl. */
 export const VALUES_FIRST_WORDS = 4
 
 export interface KernelPipeline {
@@ -37,7 +37,7 @@ export class PipelineCache {
   readonly #folder: URL
   readonly #pipelines = new Map<string, Promise<KernelPipeline>>()
   readonly #ready = new Map<string, KernelPipeline>()
-  #imageLayout: GPUBindGroupLayout | null = null
+  #textureLayout: GPUBindGroupLayout | null = null
 
   constructor(device: GPUDevice, folder: URL = SHADER_FOLDER) {
     this.#device = device
@@ -49,15 +49,15 @@ export class PipelineCache {
     return this.#ready.get(keyOf(kernel, form))
   }
 
-  /** Layout of bind group 1 of all kernels in the form 'image'. */
-  get imageLayout(): GPUBindGroupLayout {
-    this.#imageLayout ??= this.#device.createBindGroupLayout({
-      label: 'values image',
+  /** Layout of bind group 1 of all kernels in the form 'texture'. */
+  get textureLayout(): GPUBindGroupLayout {
+    this.#textureLayout ??= this.#device.createBindGroupLayout({
+      label: 'values texture',
       entries: [
         {
           binding: 0,
           visibility: SHADER_STAGE_COMPUTE,
-          storageTexture: { access: 'read-only', format: IMAGE_FORMAT, viewDimension: '2d' },
+          storageTexture: { access: 'read-only', format: TEXTURE_FORMAT, viewDimension: '2d' },
         },
         {
           binding: 1,
@@ -66,7 +66,7 @@ export class PipelineCache {
         },
       ],
     })
-    return this.#imageLayout
+    return this.#textureLayout
   }
 
   /** Builds and warms what is missing. Throws `internal` with file, line and column when a shader is not valid. */
@@ -105,7 +105,7 @@ export class PipelineCache {
       label: kernel.name,
       entries: [
         ...kernel.bindings.flatMap(({ access, chunk }, binding): GPUBindGroupLayoutEntry[] => {
-          if (chunk && form === 'image') return []
+          if (chunk && form === 'texture') return []
           const type = access === 'read' ? 'read-only-storage' : 'storage'
           return [{ binding, visibility: SHADER_STAGE_COMPUTE, buffer: { type } }]
         }),
@@ -116,7 +116,7 @@ export class PipelineCache {
         },
       ],
     })
-    const bindGroupLayouts = form === 'image' ? [bindGroupLayout, this.imageLayout] : [bindGroupLayout]
+    const bindGroupLayouts = form === 'texture' ? [bindGroupLayout, this.textureLayout] : [bindGroupLayout]
     const layout = device.createPipelineLayout({ label: kernel.name, bindGroupLayouts })
     const pipelineResult = device
       .createComputePipelineAsync({ label: kernel.name, layout, compute: { module, entryPoint: 'main' } })
@@ -155,20 +155,20 @@ export class PipelineCache {
       usage: BUFFER_USAGE.STORAGE | BUFFER_USAGE.UNIFORM,
     })
     const writable = device.createBuffer({ label: 'warm write', size, usage: BUFFER_USAGE.STORAGE })
-    const image = form === 'image' ? this.#warmImage(readable) : null
+    const texture = form === 'texture' ? this.#warmTexture(readable) : null
     const encoder = device.createCommandEncoder({ label: 'warm' })
     const pass = encoder.beginComputePass({ label: 'warm' })
     for (const kernel of kernels) {
       const { pipeline, bindGroupLayout } = await this.#pipelines.get(keyOf(kernel, form))!
       const entries = [...kernel.bindings, { access: 'read' as const, chunk: undefined }].flatMap(
         ({ access, chunk }, binding) => {
-          if (chunk && image !== null) return []
+          if (chunk && texture !== null) return []
           const buffer = access === 'read' ? readable : writable
           return [{ binding, resource: { buffer, offset: binding * WARM_SLOT_BYTES, size: WARM_SLOT_BYTES } }]
         },
       )
       pass.setPipeline(pipeline)
-      if (image !== null) pass.setBindGroup(1, image.group, [0])
+      if (texture !== null) pass.setBindGroup(1, texture.group, [0])
       pass.setBindGroup(0, device.createBindGroup({ label: kernel.name, layout: bindGroupLayout, entries }), [0])
       pass.dispatchWorkgroups(1)
     }
@@ -177,20 +177,20 @@ export class PipelineCache {
     await gpuWait(device.queue.onSubmittedWorkDone())
     readable.destroy()
     writable.destroy()
-    image?.texture.destroy()
+    texture?.texture.destroy()
     device.queue.submit([])
   }
 
-  #warmImage(first: GPUBuffer): { texture: GPUTexture; group: GPUBindGroup } {
+  #warmTexture(first: GPUBuffer): { texture: GPUTexture; group: GPUBindGroup } {
     const texture = this.#device.createTexture({
-      label: 'warm image',
+      label: 'warm texture',
       size: [1, 1],
-      format: IMAGE_FORMAT,
+      format: TEXTURE_FORMAT,
       usage: TEXTURE_USAGE.STORAGE_BINDING,
     })
     const group = this.#device.createBindGroup({
-      label: 'warm image',
-      layout: this.imageLayout,
+      label: 'warm texture',
+      layout: this.textureLayout,
       entries: [
         { binding: 0, resource: texture.createView() },
         { binding: 1, resource: { buffer: first, offset: 0, size: VALUES_FIRST_WORDS * 4 } },

@@ -1,6 +1,6 @@
-// The DeviceBuffers of the WebGPU device that are GPUBuffers, and what a kernel binds. Chunks in textures: chunk-image.ts.
+// The DeviceBuffers of the WebGPU device that are GPUBuffers, and what a kernel binds. Chunks in textures: chunk-texture.ts.
 
-import type { ChunkImage } from './chunk-image.ts'
+import type { ChunkTexture } from './chunk-texture.ts'
 import type { ChunkBuffer, DeviceBuffer } from './compute-device.ts'
 import { checkUpload, destroyedError } from './device-buffer.ts'
 import type { HostMemory } from './host-memory.ts'
@@ -77,9 +77,9 @@ export class WebgpuChunk extends WebgpuBuffer implements ChunkBuffer {
   }
 }
 
-/** Bytes [offset, offset + size) of a buffer, or of the words in an image. */
+/** Bytes [offset, offset + size) of a buffer, or of the words in a texture. */
 export interface Binding {
-  buffer: WebgpuBuffer | ChunkImage
+  buffer: WebgpuBuffer | ChunkTexture
   offset: number
   size: number
 }

@@ -12,7 +12,7 @@ export interface WebgpuDeviceOptions {
   budgetBytes?: number
   timeEveryPass?: boolean
   /** Whether chunks are kept in textures; left out: where the adapter is software and its WGSL allows it. */
-  chunkImages?: boolean
+  chunkTextures?: boolean
   /** Another folder of shaders, for tests. */
   shaderFolder?: URL
 }
@@ -32,8 +32,8 @@ export async function openWebgpuDevice(name: string, options: WebgpuDeviceOption
   if (opened === null) return null
   const { device, info } = opened
   const { budgetBytes = defaultBudget(info), timeEveryPass, shaderFolder } = options
-  const { chunkImages = info.software && readableImages() } = options
-  const queueOptions = { budgetBytes, timeEveryPass, chunkImages }
+  const { chunkTextures = info.software && readableTextures() } = options
+  const queueOptions = { budgetBytes, timeEveryPass, chunkTextures }
   return new WebgpuDevice(device, info, shaderFolder === undefined ? queueOptions : { ...queueOptions, shaderFolder })
 }
 
@@ -65,7 +65,7 @@ export async function requestGpuDevice(name: string): Promise<{ device: GPUDevic
   }
 }
 
-function readableImages(): boolean {
+function readableTextures(): boolean {
   return instances.at(-1)?.wgslLanguageFeatures.has('readonly_and_readwrite_storage_textures') === true
 }
 

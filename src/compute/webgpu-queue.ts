@@ -4,7 +4,7 @@
 
 import { AppError } from '../errors.ts'
 import { BindGroupCache } from './bind-group-cache.ts'
-import { ChunkImage, imageBytes, imageHeight } from './chunk-image.ts'
+import { ChunkTexture, textureBytes, textureHeight } from './chunk-texture.ts'
 import type {
   BufferSlice,
   ChunkBuffer,
@@ -51,7 +51,7 @@ export interface WebgpuQueueOptions {
   /** Times every pass, also where that is costly. */
   timeEveryPass?: boolean | undefined
   /** Keeps chunks in textures: the adapter loads from them faster than from buffers. */
-  chunkImages?: boolean | undefined
+  chunkTextures?: boolean | undefined
   /** Another shader folder, for tests. */
   shaderFolder?: URL
 }
@@ -67,9 +67,9 @@ export class WebgpuDevice implements ComputeDevice {
   readonly #timer: KernelTimer
   readonly #staging: BufferPool
   readonly #paramBlocks: BufferPool
-  readonly #buffers = new Set<WebgpuBuffer | ChunkImage>()
+  readonly #buffers = new Set<WebgpuBuffer | ChunkTexture>()
   readonly #memory = new HostMemory()
-  readonly #chunkImages: boolean
+  readonly #chunkTextures: boolean
   readonly #bindGroups: BindGroupCache
   readonly #inFlight = new Set<Promise<void>>()
   #nextId = 1
@@ -92,7 +92,7 @@ export class WebgpuDevice implements ComputeDevice {
       offsetAlignmentBytes: OFFSET_ALIGNMENT_BYTES,
       budgetBytes: options.budgetBytes,
     }
-    this.#chunkImages = options.chunkImages === true
+    this.#chunkTextures = options.chunkTextures === true
     this.#budget = new MemoryBudget(options.budgetBytes)
     this.#pipelines = new PipelineCache(device, options.shaderFolder)
     this.#bindGroups = new BindGroupCache(device, this.#pipelines)
@@ -117,7 +117,7 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   async prepare(kernels: readonly Kernel[], form: ChunkForm = 'chunk'): Promise<void> {
-    await this.#prepare(kernels, form === 'chunk' && this.#chunkImages ? 'image' : 'buffer')
+    await this.#prepare(kernels, form === 'chunk' && this.#chunkTextures ? 'texture' : 'buffer')
   }
 
   async #prepare(kernels: readonly Kernel[], form: ValuesForm): Promise<void> {
@@ -136,26 +136,26 @@ export class WebgpuDevice implements ComputeDevice {
   }
 
   createChunk(label: string, sizeBytes: number): ChunkBuffer {
-    if (!this.#chunkImages || imageHeight(sizeBytes) > this.#device.limits.maxTextureDimension2D) {
+    if (!this.#chunkTextures || textureHeight(sizeBytes) > this.#device.limits.maxTextureDimension2D) {
       return this.#add(new WebgpuChunk(this.#storage(label, sizeBytes), this.#device.queue, this.#memory))
     }
     this.#checkAlive()
-    const deviceBytes = imageBytes(sizeBytes)
+    const deviceBytes = textureBytes(sizeBytes)
     this.#budget.reserve(label, deviceBytes)
     const owner = {
       device: this.#device,
       orLost: <T>(promise: Promise<T>) => this.#orLost(promise),
-      released: (image: ChunkImage) => this.#released(image),
+      released: (texture: ChunkTexture) => this.#released(texture),
     }
     try {
-      return this.#add(new ChunkImage(label, sizeBytes, this.#nextId++, owner))
+      return this.#add(new ChunkTexture(label, sizeBytes, this.#nextId++, owner))
     } catch (error) {
       this.#budget.release(deviceBytes)
       throw error
     }
   }
 
-  #add<T extends WebgpuBuffer | ChunkImage>(buffer: T): T {
+  #add<T extends WebgpuBuffer | ChunkTexture>(buffer: T): T {
     this.#buffers.add(buffer)
     return buffer
   }
@@ -188,7 +188,7 @@ export class WebgpuDevice implements ComputeDevice {
 
   async submit(commands: Command[], readbacks: Readback[] = []): Promise<void> {
     this.#checkAlive()
-    for (const form of ['image', 'buffer'] as const) {
+    for (const form of ['texture', 'buffer'] as const) {
       const missing = commands.flatMap((command) =>
         command.op === 'run' && valuesForm(command) === form && this.#pipelines.get(command.kernel, form) === undefined
           ? [command.kernel]
@@ -293,8 +293,8 @@ export class WebgpuDevice implements ComputeDevice {
 
   #binding(slice: BufferSlice): Binding {
     const whole = 'buffer' in slice ? slice.buffer : slice
-    const buffer = whole instanceof ChunkImage || whole instanceof WebgpuChunk ? this.#alive(whole) : this.#own(whole)
-    const bufferBytes = buffer instanceof ChunkImage ? paddedBytes(buffer.sizeBytes) : buffer.gpu.size
+    const buffer = whole instanceof ChunkTexture || whole instanceof WebgpuChunk ? this.#alive(whole) : this.#own(whole)
+    const bufferBytes = buffer instanceof ChunkTexture ? paddedBytes(buffer.sizeBytes) : buffer.gpu.size
     if (!('buffer' in slice)) return { buffer, offset: 0, size: bufferBytes }
     checkRange(buffer.label, bufferBytes, slice.offsetBytes, slice.sizeBytes)
     const size = Math.min(paddedBytes(slice.sizeBytes), bufferBytes - slice.offsetBytes)
@@ -331,7 +331,7 @@ export class WebgpuDevice implements ComputeDevice {
     return this.#alive(buffer)
   }
 
-  #alive<T extends WebgpuBuffer | ChunkImage>(buffer: T): T {
+  #alive<T extends WebgpuBuffer | ChunkTexture>(buffer: T): T {
     if (!this.#buffers.has(buffer) && !buffer.destroyed) {
       throw new AppError('internal', `buffer '${buffer.label}' belongs to another device`)
     }
@@ -339,7 +339,7 @@ export class WebgpuDevice implements ComputeDevice {
     return buffer
   }
 
-  #released(buffer: WebgpuBuffer | ChunkImage): void {
+  #released(buffer: WebgpuBuffer | ChunkTexture): void {
     this.#buffers.delete(buffer)
     this.#budget.release(buffer.deviceBytes)
     this.#bindGroups.forget(buffer)
@@ -360,7 +360,7 @@ export class WebgpuDevice implements ComputeDevice {
 /** Which form of its shader a dispatch needs. */
 function valuesForm({ buffers: [first] }: { buffers: BufferSlice[] }): ValuesForm {
   const buffer = first !== undefined && 'buffer' in first ? first.buffer : first
-  return buffer instanceof ChunkImage ? 'image' : 'buffer'
+  return buffer instanceof ChunkTexture ? 'texture' : 'buffer'
 }
 
 /** Hands the mapped ranges out and waits for all of them, also when one fails: their views die with the unmap. */

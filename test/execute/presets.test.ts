@@ -87,7 +87,7 @@ for (const [name, recipe] of Object.entries(RECIPES)) {
 }
 
 testOnGpu('chunks in buffers, as on GPUs with memory of their own, give the same bytes', async () => {
-  const device = await openWebgpuDevice('auto', { chunkImages: false })
+  const device = await openWebgpuDevice('auto', { chunkTextures: false })
   assert.ok(device)
   try {
     for (const recipe of ['int8', 'int4', 'fp16', 'prune-50+int8', 'deadzone-8']) {

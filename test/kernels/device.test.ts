@@ -107,7 +107,7 @@ testOnDevices('a slice binds a part of a buffer', async (device) => {
 testOnDevices('a chunk is read by kernels, as a whole, in part and filled again', async (device) => {
   const buffers = pruneBuffers(device)
   const [values, segments, thresholds, pruned, zeros] = buffers as FiveBuffers
-  // two rows of an image and a bit
+  // two rows of a texture and a bit
   const chunk = device.createChunk('chunk', 2 * 8192 + 272)
   const prune = async (first: DeviceBuffer | { buffer: DeviceBuffer; offsetBytes: number; sizeBytes: number }) => {
     await device.submit([
@@ -217,7 +217,7 @@ testOnGpu('a chunk that is destroyed while host() waits says so, and the device 
 })
 
 test('a chunk that the system has no memory for leaves nothing behind', () => {
-  const fake = fakeGpu({ chunkImages: true, budgetBytes: 2 ** 20 })
+  const fake = fakeGpu({ chunkTextures: true, budgetBytes: 2 ** 20 })
   const before = fake.liveBuffers()
   fake.takeMemory()
   for (let i = 0; i < 5; i++) assert.throws(() => fake.device.createChunk('chunk', 2 ** 18), /createBuffer failed/)
@@ -227,7 +227,7 @@ test('a chunk that the system has no memory for leaves nothing behind', () => {
 testOnGpu('a device that is lost while host() waits, or before it is called, is device_lost', async () => {
   for (const moment of ['waiting', 'uploaded', 'new'] as const) {
     const opened = await requestGpuDevice('auto')
-    const options = { budgetBytes: 2 ** 24, chunkImages: opened!.info.software }
+    const options = { budgetBytes: 2 ** 24, chunkTextures: opened!.info.software }
     const device = new WebgpuDevice(opened!.device, opened!.info, options)
     if (!device.info.software) return
     const chunk = device.createChunk('chunk', 64)

@@ -21,7 +21,7 @@ test('kernel names are unique and each has a shader, and the reverse', () => {
 
 test('each file of shaders/lib is used, and each that is named is there', () => {
   const files = readdirSync(new URL('lib/', folder)).map((file) => file.replace(/\.wgsl$/, ''))
-  const named = new Set(['values-buffer', 'values-image', ...KERNELS.flatMap(({ library }) => library ?? [])])
+  const named = new Set(['values-buffer', 'values-texture', ...KERNELS.flatMap(({ library }) => library ?? [])])
   assert.deepEqual(files.toSorted(), [...named].toSorted())
 })
 

@@ -1,25 +1,25 @@
 // A ChunkBuffer in a texture, for software adapters. lavapipe tests and branches for every word that a lane loads from a storage
 // buffer (about 7 cycles a word); from a texture of four words a texel it loads them together. Kernels read it through
-// shaders/lib/values-image.wgsl. Files are read straight into the mapped upload buffer, whose pages are the device's own.
+// shaders/lib/values-texture.wgsl. Files are read straight into the mapped upload buffer, whose pages are the device's own.
 
 import type { ChunkBuffer } from './compute-device.ts'
 import { checkUpload, destroyedError } from './device-buffer.ts'
 import { BUFFER_USAGE, MAP_MODE_WRITE, TEXTURE_USAGE } from './gpu-constants.ts'
 
-/** As values-image.wgsl counts: texels of a row, 4 words each. */
-export const IMAGE_WIDTH = 512
+/** As values-texture.wgsl counts: texels of a row, 4 words each. */
+export const TEXTURE_WIDTH = 512
 export const TEXEL_BYTES = 16
-export const IMAGE_FORMAT = 'rgba32uint'
-const ROW_BYTES = IMAGE_WIDTH * TEXEL_BYTES
+export const TEXTURE_FORMAT = 'rgba32uint'
+const ROW_BYTES = TEXTURE_WIDTH * TEXEL_BYTES
 
-export interface ChunkImageOwner {
+export interface ChunkTextureOwner {
   device: GPUDevice
   /** Waits for a promise of the device and throws device_lost for those of a lost one. */
   orLost<T>(promise: Promise<T>): Promise<T>
-  released(image: ChunkImage): void
+  released(texture: ChunkTexture): void
 }
 
-export class ChunkImage implements ChunkBuffer {
+export class ChunkTexture implements ChunkBuffer {
   readonly label: string
   readonly sizeBytes: number
   /** Unique among the buffers of its device. */
@@ -27,7 +27,7 @@ export class ChunkImage implements ChunkBuffer {
   readonly view: GPUTextureView
   /** Of the texture and of the upload buffer together. */
   readonly deviceBytes: number
-  readonly #owner: ChunkImageOwner
+  readonly #owner: ChunkTextureOwner
   readonly #texture: GPUTexture
   readonly #upload: GPUBuffer
   #mapped = true
@@ -35,12 +35,12 @@ export class ChunkImage implements ChunkBuffer {
   #host: Promise<Uint8Array> | null = null
   #destroyed = false
 
-  constructor(label: string, sizeBytes: number, id: number, owner: ChunkImageOwner) {
+  constructor(label: string, sizeBytes: number, id: number, owner: ChunkTextureOwner) {
     this.label = label
     this.sizeBytes = sizeBytes
     this.id = id
     this.#owner = owner
-    const height = imageHeight(sizeBytes)
+    const height = textureHeight(sizeBytes)
     // throws where there is no memory to map; nothing needs to be undone yet
     this.#upload = owner.device.createBuffer({
       label,
@@ -49,9 +49,9 @@ export class ChunkImage implements ChunkBuffer {
       mappedAtCreation: true,
     })
     const usage = TEXTURE_USAGE.COPY_DST | TEXTURE_USAGE.STORAGE_BINDING
-    this.#texture = owner.device.createTexture({ label, size: [IMAGE_WIDTH, height], format: IMAGE_FORMAT, usage })
+    this.#texture = owner.device.createTexture({ label, size: [TEXTURE_WIDTH, height], format: TEXTURE_FORMAT, usage })
     this.view = this.#texture.createView()
-    this.deviceBytes = imageBytes(sizeBytes)
+    this.deviceBytes = textureBytes(sizeBytes)
   }
 
   get destroyed(): boolean {
@@ -83,7 +83,7 @@ export class ChunkImage implements ChunkBuffer {
     this.#mapped = false
     const { device } = this.#owner
     const encoder = device.createCommandEncoder({ label: this.label })
-    const size = [IMAGE_WIDTH, imageHeight(sizeBytes)]
+    const size = [TEXTURE_WIDTH, textureHeight(sizeBytes)]
     encoder.copyBufferToTexture({ buffer: this.#upload, bytesPerRow: ROW_BYTES }, { texture: this.#texture }, size)
     // its own submit, so that the host memory is free again while kernels still run
     device.queue.submit([encoder.finish()])
@@ -99,10 +99,10 @@ export class ChunkImage implements ChunkBuffer {
   }
 }
 
-export function imageHeight(sizeBytes: number): number {
+export function textureHeight(sizeBytes: number): number {
   return Math.max(1, Math.ceil(sizeBytes / ROW_BYTES))
 }
 
-export function imageBytes(sizeBytes: number): number {
-  return 2 * imageHeight(sizeBytes) * ROW_BYTES
+export function textureBytes(sizeBytes: number): number {
+  return 2 * textureHeight(sizeBytes) * ROW_BYTES
 }
