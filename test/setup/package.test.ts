@@ -214,9 +214,11 @@ test('a packed checkout works where only its production packages are', { timeout
     ]) {
       assert.ok(names.includes(`package/${name}`), name)
     }
-    for (const shader of readdirSync(join(ROOT, 'shaders'))) assert.ok(names.includes(`package/shaders/${shader}`))
+    for (const shader of readdirSync(join(ROOT, 'shaders'), { recursive: true, encoding: 'utf8' })) {
+      if (shader.endsWith('.wgsl')) assert.ok(names.includes(`package/shaders/${shader}`), shader)
+    }
     const allowed =
-      /^package\/(bin\/tensorpress|dist\/.+\.(js|d\.ts)|shaders\/[\w-]+\.wgsl|scripts\/(setup|vulkan)\.mjs|package\.json|LICENSE|README\.md|CHANGELOG\.md)$/
+      /^package\/(bin\/tensorpress|dist\/.+\.(js|d\.ts)|shaders\/(lib\/)?[\w-]+\.wgsl|scripts\/(setup|vulkan)\.mjs|package\.json|LICENSE|README\.md|CHANGELOG\.md)$/
     assert.deepEqual(
       names.filter((name) => !allowed.test(name) || name.includes('stale')),
       [],
