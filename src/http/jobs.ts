@@ -263,6 +263,7 @@ export const IDEMPOTENCY_HEADER: Record<string, HeaderDoc> = {
   'Idempotency-Key': {
     description: 'The same key with the same body gives the same job, with another body an error.',
     example: 'release-42-int8',
+    schema: { type: 'string', pattern: '^[!-~]{1,255}$' },
   },
 }
 

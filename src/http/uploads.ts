@@ -125,6 +125,8 @@ const TUS_HEADER: Record<string, HeaderDoc> = {
 /** Pairs of a key and a value in Base64, as tus 1.0 has them. */
 const METADATA_PATTERN = '^[!-+\\--~]+( [A-Za-z0-9+/]+={0,2})?(,[!-+\\--~]+( [A-Za-z0-9+/]+={0,2})?)*$'
 const COUNT = { type: 'integer', minimum: 0 }
+/** No file system holds a file of 2^50 bytes, and what is far beyond is no number that JSON keeps. */
+const UPLOAD_LENGTH = { ...COUNT, maximum: 2 ** 50 }
 const ANSWER_HEADERS: Record<string, HeaderDoc> = {
   'Tus-Resumable': { description: 'Version of the protocol.', example: TUS_VERSION },
 }
@@ -201,7 +203,7 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
           description: 'Size of the file in bytes.',
           example: 26454,
           required: true,
-          schema: COUNT,
+          schema: UPLOAD_LENGTH,
         },
         'Upload-Metadata': {
           description: 'Comma-separated pairs of a key and a value in Base64.',
