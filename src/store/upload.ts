@@ -196,7 +196,10 @@ export async function createStagedUpload(
     async discard() {
       closed = true
       room?.release()
-      await inStore('discarding an upload', () => fs.rm(folder, { recursive: true, force: true }))
+      // a file that is being created may appear between reading the folder and removing it, which rm then tries again
+      await inStore('discarding an upload', () =>
+        fs.rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }),
+      )
     },
   }
 }

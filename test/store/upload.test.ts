@@ -80,6 +80,20 @@ test('discarding while bytes arrive ends in an error and no file', async (t) => 
   assert.deepEqual(readdirSync(join(data.root, 'temporary')), [])
 })
 
+test('discarding while files are being created is no failure of the store', async (t) => {
+  const { data } = await open(t)
+  for (let round = 0; round < 150; round++) {
+    const upload = await createStagedUpload(data, { ...LIMITS, maxFiles: 16 })
+    const files = Array.from({ length: 16 }, (_, i) =>
+      upload.addFile(`f${i}/w`, Readable.from([Buffer.alloc(10)]), null).catch((error: unknown) => error),
+    )
+    for (let turn = 0; turn < round % 12; turn++) await new Promise((resolve) => setImmediate(resolve))
+    await upload.discard()
+    await Promise.all(files)
+    assert.equal(existsSync(upload.folder), false)
+  }
+})
+
 test('more files than allowed and a name twice are refused', async (t) => {
   const { upload } = await open(t)
   const empty = () => Readable.from([Buffer.alloc(1)])
