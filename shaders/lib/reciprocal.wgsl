@@ -9,15 +9,21 @@ fn reciprocal(scale: f32) -> f32 {
   var quotient = bitcast<u32>(approximate) - 0x3e800000u;
   var rest = bitcast<i32>(0u - quotient * significand);
   let divisor = bitcast<i32>(significand);
-  for (var i = 0u; i < 4u; i++) {
-    let down = rest < 0;
-    quotient -= u32(down);
-    rest += select(0, divisor, down);
-  }
-  for (var i = 0u; i < 4u; i++) {
-    let up = rest >= divisor;
-    quotient += u32(up);
-    rest -= select(0, divisor, up);
+  // nearly always one step corrects it
+  let below = rest < 0;
+  quotient -= u32(below);
+  rest += select(0, divisor, below);
+  if (rest < 0 || rest >= divisor) {
+    for (var i = 0u; i < 3u; i++) {
+      let down = rest < 0;
+      quotient -= u32(down);
+      rest += select(0, divisor, down);
+    }
+    for (var i = 0u; i < 4u; i++) {
+      let up = rest >= divisor;
+      quotient += u32(up);
+      rest -= select(0, divisor, up);
+    }
   }
   quotient += u32(rest * 2 > divisor);
   let power_of_two = significand == 0x800000u;

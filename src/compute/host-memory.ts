@@ -15,5 +15,30 @@ export class HostMemory {
   }
 }
 
+/** The host memory of one chunk: taken when it is first asked for, given back with the chunk. */
+export class ChunkHost {
+  readonly #memory: HostMemory
+  #bytes: Uint8Array<ArrayBuffer> | null = null
+
+  constructor(memory: HostMemory) {
+    this.#memory = memory
+  }
+
+  /** Null until it was taken. */
+  get bytes(): Uint8Array<ArrayBuffer> | null {
+    return this.#bytes
+  }
+
+  take(sizeBytes: number): Uint8Array<ArrayBuffer> {
+    this.#bytes ??= this.#memory.take(sizeBytes)
+    return this.#bytes
+  }
+
+  give(): void {
+    if (this.#bytes !== null) this.#memory.give(this.#bytes)
+    this.#bytes = null
+  }
+}
+
 /** Lanes of a job; more are only left behind where chunks of several sizes were used. */
 const KEPT = 4

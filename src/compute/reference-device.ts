@@ -15,7 +15,7 @@ import type {
   Readback,
 } from './compute-device.ts'
 import { checkNoChunk, checkRange, checkRun, checkUpload, destroyedError, paddedBytes } from './device-buffer.ts'
-import { HostMemory } from './host-memory.ts'
+import { ChunkHost, HostMemory } from './host-memory.ts'
 import { DEFAULT_BUDGET_BYTES, MemoryBudget } from './memory-budget.ts'
 
 /** Larger than any binding the executor asks for; what bounds this device is the budget. */
@@ -49,29 +49,27 @@ class ReferenceBuffer implements DeviceBuffer {
 }
 
 class ReferenceChunk extends ReferenceBuffer implements ChunkBuffer {
-  readonly #memory: HostMemory
-  #host: Uint8Array<ArrayBuffer> | null = null
+  readonly #host: ChunkHost
 
   constructor(label: string, sizeBytes: number, budget: MemoryBudget, memory: HostMemory) {
     super(label, sizeBytes, budget)
-    this.#memory = memory
+    this.#host = new ChunkHost(memory)
   }
 
   async host(): Promise<Uint8Array> {
     if (this.destroyed) throw destroyedError(this.label)
-    this.#host ??= this.#memory.take(this.sizeBytes)
-    return this.#host
+    return this.#host.take(this.sizeBytes)
   }
 
   upload(sizeBytes: number): void {
     checkUpload(this, sizeBytes)
-    if (this.#host !== null) this.bytes.set(this.#host.subarray(0, sizeBytes))
+    const { bytes } = this.#host
+    if (bytes !== null) this.bytes.set(bytes.subarray(0, sizeBytes))
   }
 
   override destroy(): void {
     super.destroy()
-    if (this.#host !== null) this.#memory.give(this.#host)
-    this.#host = null
+    this.#host.give()
   }
 }
 

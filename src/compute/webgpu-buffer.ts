@@ -3,7 +3,7 @@
 import type { ChunkTexture } from './chunk-texture.ts'
 import type { ChunkBuffer, DeviceBuffer } from './compute-device.ts'
 import { checkUpload, destroyedError } from './device-buffer.ts'
-import type { HostMemory } from './host-memory.ts'
+import { ChunkHost, type HostMemory } from './host-memory.ts'
 
 export interface WebgpuBufferParts {
   label: string
@@ -50,30 +50,28 @@ export class WebgpuBuffer implements DeviceBuffer {
 /** A chunk in a storage buffer, as GPUs with memory of their own like it. */
 export class WebgpuChunk extends WebgpuBuffer implements ChunkBuffer {
   readonly #queue: GPUQueue
-  readonly #memory: HostMemory
-  #host: Uint8Array<ArrayBuffer> | null = null
+  readonly #host: ChunkHost
 
   constructor(parts: WebgpuBufferParts, queue: GPUQueue, memory: HostMemory) {
     super(parts)
     this.#queue = queue
-    this.#memory = memory
+    this.#host = new ChunkHost(memory)
   }
 
   async host(): Promise<Uint8Array> {
     if (this.destroyed) throw destroyedError(this.label)
-    this.#host ??= this.#memory.take(this.sizeBytes)
-    return this.#host
+    return this.#host.take(this.sizeBytes)
   }
 
   upload(sizeBytes: number): void {
     checkUpload(this, sizeBytes)
-    if (this.#host !== null) this.#queue.writeBuffer(this.gpu, 0, this.#host, 0, sizeBytes)
+    const { bytes } = this.#host
+    if (bytes !== null) this.#queue.writeBuffer(this.gpu, 0, bytes, 0, sizeBytes)
   }
 
   override destroy(): void {
     super.destroy()
-    if (this.#host !== null) this.#memory.give(this.#host)
-    this.#host = null
+    this.#host.give()
   }
 }
 

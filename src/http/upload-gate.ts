@@ -1,5 +1,5 @@
-// Bounds the uploads in progress, in all and of one API key, and runs one: `receive` gives the work an Upload, commits it, and discards it whatever goes
-// wrong, so that a client that leaves half-way leaves nothing behind.
+// Bounds the uploads in progress, in all and of one API key, and runs one: `receive` gives the work an Upload, commits it, and
+// discards it whatever goes wrong, so that a client that leaves half-way leaves nothing behind.
 
 import type { Request, Response } from 'express'
 import type { Limits } from '../config.ts'

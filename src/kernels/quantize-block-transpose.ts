@@ -118,7 +118,7 @@ export const quantizeInt4Block32TransposeSubgroup: Kernel = {
   bindings: BINDINGS,
   paramWords: 12,
   workgroupSize: WORKGROUP_SIZE,
-  library: ['team'],
+  library: ['team', 'reciprocal'],
   subgroups: true,
   reference,
 }

@@ -75,7 +75,7 @@ export const quantizeInt4Block32Subgroup: Kernel = {
   bindings: BINDINGS,
   paramWords: 8,
   workgroupSize: WORKGROUP_SIZE,
-  library: ['team'],
+  library: ['team', 'reciprocal'],
   subgroups: true,
   reference,
 }

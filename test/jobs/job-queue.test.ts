@@ -5,10 +5,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createJobQueue } from '../../src/jobs/job-queue.ts'
-import type { JobOutcome } from '../../src/store/catalog.ts'
 import { openSqliteCatalog } from '../../src/store/sqlite-catalog.ts'
 import { modelRow, newJob } from '../support/catalog-contract.ts'
-import { jobEngineContract } from '../support/job-engine-contract.ts'
+import { jobEngineContract, SUCCESS } from '../support/job-engine-contract.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} }
@@ -35,14 +34,7 @@ jobEngineContract('queue on sqlite', async (t, options) => {
 test('a job that ends just before it is cancelled stays as it ended, and the caller is told', async (t) => {
   const catalog = openSqliteCatalog(join(tempFolder(t), 'catalog.sqlite'))
   await catalog.addModel(modelRow('m'))
-  const run = async (): Promise<JobOutcome> => ({
-    state: 'succeeded',
-    artifactKey: null,
-    artifactReused: false,
-    requirementMet: null,
-    reportSha256: null,
-    error: null,
-  })
+  const run = async () => SUCCESS
   const engine = createJobQueue({
     catalog: {
       ...catalog,

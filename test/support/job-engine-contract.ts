@@ -19,7 +19,7 @@ export type Open = (
   options: Pick<QueueOptions, 'run' | 'changed'> & Partial<QueueOptions>,
 ) => Promise<OpenEngine>
 
-const SUCCESS: JobOutcome = {
+export const SUCCESS: JobOutcome = {
   state: 'succeeded',
   artifactKey: null,
   artifactReused: false,
