@@ -1,6 +1,7 @@
 // POST /v1/plans: a dry run. What a recipe would do to each tensor and why, the bytes before and after, and the peak memory.
 
 import { z } from 'zod'
+import { ARTIFACT_NAME, MAX_ARTIFACT_NAME_BYTES } from '../jobs/artifact-key.ts'
 import { bytes, component, EXAMPLE_SHA256, sha256 } from './components.ts'
 import type { HttpDeps } from './deps.ts'
 import { dtype, FORMAT_ERRORS, skipReason } from './models.ts'
@@ -23,12 +24,21 @@ export const outputInput = component(
     shardBytes: z
       .int()
       .min(1024)
+      .max(2 ** 50)
       .nullable()
       .optional()
       .meta({ description: 'safetensors: begin a new shard beyond this many bytes; null: one file.' }),
-    fileName: z.string().min(1).max(200).optional().meta({
-      description: 'Name of the main file, without folder. Absent: the name of the model with the recipe in it.',
-    }),
+    fileName: z
+      .string()
+      .max(MAX_ARTIFACT_NAME_BYTES)
+      .regex(
+        ARTIFACT_NAME,
+        'expected a bare file name: no slash, backslash or control character in it, no dot in front',
+      )
+      .optional()
+      .meta({
+        description: `Name of the main file, without folder; at most ${MAX_ARTIFACT_NAME_BYTES} bytes in UTF-8. Absent: the name of the model with the recipe in it.`,
+      }),
   }),
 )
 

@@ -289,7 +289,7 @@ export function uploadRoutes({ service, config, gate }: HttpDeps): Route[] {
       params: { id },
       headers: {
         ...TUS_HEADER,
-        'Upload-Offset': { description: 'Where the body begins.', example: 0, required: true, schema: COUNT },
+        'Upload-Offset': { description: 'Where the body begins.', example: 0, required: true, schema: UPLOAD_LENGTH },
       },
       body: { description: 'Bytes of the file.', content: BYTES },
       responses: {

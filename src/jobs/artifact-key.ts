@@ -45,18 +45,46 @@ function canonicalJson(value: unknown): string {
   })
 }
 
-const LONGEST_STEM = 120
+/** File systems take 255; a name gets `.data` or `-00001-of-00002` appended for the other files of an artifact. */
+export const MAX_ARTIFACT_NAME_BYTES = 200
+/** Longer endings are no file type, they are a part of the name behind a dot. */
+const MAX_ENDING_BYTES = 40
+const MAX_SLUG_BYTES = 120
+
+/** C0, DEL and C1, as they stand in a character class. */
+const CONTROL = '\\u0000-\\u001f\\u007f-\\u009f'
+/** A bare name: no folder, nothing that a terminal would act on, not hidden. Without \p: the OpenAPI document has it too. */
+export const ARTIFACT_NAME = new RegExp(`^[^./\\\\${CONTROL}][^/\\\\${CONTROL}]*$`, 'u')
 
 /**
  * The artifact's file name: `mnist.onnx` with recipe `int8` is `mnist.int8.onnx`. An index of shards keeps its name, since
- * loaders look for it.
+ * loaders look for it. Always an ARTIFACT_NAME, and at most MAX_ARTIFACT_NAME_BYTES: of a longer one the middle is left out.
  */
 export function artifactFileName(mainName: string, recipeName: string): string {
-  const base = mainName.slice(mainName.lastIndexOf('/') + 1)
+  const base = bareName(mainName)
   if (base.endsWith('.index.json')) return base
   const dot = base.lastIndexOf('.')
-  const stem = (dot > 0 ? base.slice(0, dot) : base).slice(0, LONGEST_STEM)
-  const ending = dot > 0 ? base.slice(dot) : ''
-  const slug = recipeName.replaceAll(/[^A-Za-z0-9+._-]+/g, '-').slice(0, LONGEST_STEM)
-  return `${stem}.${slug}${ending}`
+  const ending = dot > 0 && Buffer.byteLength(base.slice(dot)) <= MAX_ENDING_BYTES ? base.slice(dot) : ''
+  const slug = firstBytes(recipeName.replaceAll(/[^A-Za-z0-9+._-]+/g, '-'), MAX_SLUG_BYTES)
+  const behind = `.${slug}${ending}`
+  const stem = base.slice(0, base.length - ending.length)
+  return firstBytes(stem, MAX_ARTIFACT_NAME_BYTES - Buffer.byteLength(behind)) + behind
+}
+
+/** Without folder, control characters and the dots that would hide it. */
+function bareName(path: string): string {
+  const base = path.slice(path.lastIndexOf('/') + 1)
+  return base.replace(/^\.+/, '').replaceAll(/[\\\p{Cc}]/gu, '-') || 'model'
+}
+
+/** The longest beginning of `text` that has at most `bytes` in UTF-8; no character is cut through. */
+function firstBytes(text: string, bytes: number): string {
+  let end = 0
+  let taken = 0
+  for (const character of text) {
+    taken += Buffer.byteLength(character)
+    if (taken > bytes) break
+    end += character.length
+  }
+  return text.slice(0, end)
 }

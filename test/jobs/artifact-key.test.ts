@@ -2,7 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { artifactFileName, artifactKey, digest, validationKey } from '../../src/jobs/artifact-key.ts'
+import {
+  ARTIFACT_NAME,
+  artifactFileName,
+  artifactKey,
+  digest,
+  MAX_ARTIFACT_NAME_BYTES,
+  validationKey,
+} from '../../src/jobs/artifact-key.ts'
 import { resolveRecipe } from '../../src/jobs/recipe.ts'
 
 const files = [{ name: 'm.onnx', sha256: 'aa' }]
@@ -46,10 +53,33 @@ for (const [main, recipe, expected] of [
   ['mnist.onnx', 'int8', 'mnist.int8.onnx'],
   ['onnx/model.onnx', 'prune-50+int8', 'model.prune-50+int8.onnx'],
   ['weights', 'fp16', 'weights.fp16'],
-  ['.hidden', 'fp16', '.hidden.fp16'],
+  ['.hidden', 'fp16', 'hidden.fp16'],
+  ['..', 'fp16', 'model.fp16'],
+  ['a\u0085b.onnx', 'fp16', 'a-b.fp16.onnx'],
   ['model.safetensors.index.json', 'int4', 'model.safetensors.index.json'],
   ['a.b.onnx', 'my recipe: "é" / x', 'a.b.my-recipe-x.onnx'],
 ] as const) {
   test(`${main} by ${JSON.stringify(recipe)} is ${expected}`, () =>
     assert.equal(artifactFileName(main, recipe), expected))
 }
+
+for (const [what, main, recipe] of [
+  ['a long name', `${'m'.repeat(250)}.onnx`, 'int8'],
+  ['a long name beyond ASCII', `${'\u{1f600}'.repeat(62)}.onnx`, 'int8'],
+  ['an ending that is none', `a.${'b'.repeat(253)}`, 'int8'],
+  ['a long recipe name', `${'m'.repeat(250)}.onnx`, 'r'.repeat(500)],
+] as const) {
+  test(`the name made of ${what} leaves room for what is appended to it, and keeps its ending`, () => {
+    const name = artifactFileName(main, recipe)
+    assert.ok(Buffer.byteLength(name) <= MAX_ARTIFACT_NAME_BYTES, String(Buffer.byteLength(name)))
+    assert.ok(name.isWellFormed())
+    assert.match(name, main.endsWith('.onnx') ? /\.onnx$/ : /\.int8$/)
+    assert.match(name, ARTIFACT_NAME)
+  })
+}
+
+test('an artifact name is bare, visible and printable', () => {
+  for (const good of ['m.onnx', '\u00e9.onnx', 'a b', 'a..b']) assert.match(good, ARTIFACT_NAME)
+  for (const bad of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\nb', 'a\u0085b', '\u009f'])
+    assert.doesNotMatch(bad, ARTIFACT_NAME)
+})

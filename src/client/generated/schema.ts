@@ -235,7 +235,7 @@ export type OutputOptions = {
   externalData?: "auto" | boolean | undefined
   /** safetensors: begin a new shard beyond this many bytes; null: one file. */
   shardBytes?: number | null | undefined
-  /** Name of the main file, without folder. Absent: the name of the model with the recipe in it. */
+  /** Name of the main file, without folder; at most 200 bytes in UTF-8. Absent: the name of the model with the recipe in it. */
   fileName?: string | undefined
 }
 
