@@ -250,7 +250,9 @@ export function createJobQueue(options: QueueOptions): JobEngine {
         ])
         if (!settled) await conclude(record, failure('cancelled', CANCELLED))
       }
-      return (await catalog.getJob(id)) ?? record
+      const after = (await catalog.getJob(id)) ?? record
+      if (isFinal(after.state) && after.state !== 'cancelled') throw hasEnded(after)
+      return after
     },
     async drain(graceMs) {
       draining = true

@@ -84,7 +84,7 @@ export function createJobWebhooks(options: WebhookOptions, parts: JobWebhookPart
     },
     async redeliver(jobId) {
       const state = await catalog.redeliver(jobId)
-      if (state === 'missing') throw new AppError('not_found', `Job ${jobId} has no webhook.`, { job: jobId })
+      if (state === 'missing') throw new AppError('conflict', `Job ${jobId} has no webhook.`, { job: jobId })
       if (state === 'waiting') {
         throw new AppError('conflict', `Job ${jobId} has not ended; its webhook is delivered when it has.`, {
           job: jobId,

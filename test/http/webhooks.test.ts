@@ -63,7 +63,7 @@ test('/v1/compress takes the webhook as JSON text', async (t) => {
   assert.equal(body.context.path, 'body.webhook')
 })
 
-test('redelivery answers 202 once the job has ended, 409 before, and 404 without a webhook', async (t) => {
+test('redelivery answers 202 once the job has ended, 409 before or without a webhook', async (t) => {
   const app = httpApp(t)
   const model = await uploaded(app)
   const { body } = await app.call('post', '/v1/jobs').send({ model, recipe: 'int8', webhook: WEBHOOK })
@@ -73,7 +73,7 @@ test('redelivery answers 202 once the job has ended, 409 before, and 404 without
   const again = await app.call('post', path).expect(202)
   assert.equal(again.body.webhook.state, 'pending')
   const bare = await app.call('post', '/v1/jobs').send({ model, recipe: 'int8' })
-  await app.call('post', `/v1/jobs/${bare.body.id}/webhook/redeliver`).expect(404)
+  await app.call('post', `/v1/jobs/${bare.body.id}/webhook/redeliver`).expect(409)
 })
 
 test('an expired artifact answers 410, and its job says so', async (t) => {

@@ -156,7 +156,7 @@ test('a delivery that was given up is made again when it is asked for', async (t
     message: /was delivered, and its URL/,
   })
   const bare = await ended(service, (await service.jobs.create({ modelId, recipe: 'int8' })).job.id)
-  await assert.rejects(service.jobs.redeliverWebhook(bare.id), { code: 'not_found' })
+  await assert.rejects(service.jobs.redeliverWebhook(bare.id), { code: 'conflict', message: /no webhook/ })
   await assert.rejects(service.jobs.redeliverWebhook('none'), { code: 'not_found' })
 })
 

@@ -379,7 +379,7 @@ export function createFakeService(folder: string, limits = { uploadBytes: 1e9 })
       },
       async redeliverWebhook(id) {
         const { view } = find(jobs, id, 'job')
-        if (view.webhook === null) throw new AppError('not_found', `Job ${id} has no webhook.`)
+        if (view.webhook === null) throw new AppError('conflict', `Job ${id} has no webhook.`)
         if (!isFinal(view.state)) throw new AppError('conflict', `Job ${id} is ${view.state}.`)
         move(id, { webhook: { ...view.webhook, state: 'pending', nextAttemptAt: null } })
         return find(jobs, id, 'job').view

@@ -170,6 +170,19 @@ export function jobEngineContract(name: string, open: Open): void {
     assert.equal((await engine.cancel('a')).state, 'cancelled')
   })
 
+  test(`${name}: a run that succeeds in spite of its signal stays succeeded, and the caller is told`, async (t) => {
+    const { engine, catalog } = await open(t, {
+      run: (_job, { signal }) => new Promise((resolve) => signal.addEventListener('abort', () => resolve(SUCCESS))),
+      changed: silent,
+    })
+    await engine.enqueue(newJob('a'), null)
+    await engine.start()
+    while ((await catalog.getJob('a'))?.state !== 'running') await sleep(1)
+    await sleep(5)
+    await assert.rejects(engine.cancel('a'), { code: 'conflict', message: /has ended \(succeeded\)/ })
+    assert.equal((await catalog.getJob('a'))?.state, 'succeeded')
+  })
+
   test(`${name}: a run that ignores its signal is shown as cancelled within a second, and its end changes nothing`, async (t) => {
     const begun = Promise.withResolvers<void>()
     const release = Promise.withResolvers<void>()
