@@ -37,6 +37,8 @@ const SERVER = {
   TENSORPRESS_WAIT_SECONDS: '5',
   TENSORPRESS_QUEUE_LENGTH: '10000',
   TENSORPRESS_JOBS_PER_KEY: '10000',
+  // A webhook without a secret of its own is right only where the server has one.
+  TENSORPRESS_WEBHOOK_SECRET: 'for deliveries that are never made',
   TENSORPRESS_LOG_LEVEL: 'warn',
 }
 
@@ -166,6 +168,8 @@ async function schemathesis(
 ): Promise<string> {
   const options = {
     checks: 'all',
+    // hooks.py has one in its place, deleted_is_gone.
+    'exclude-checks': 'use_after_free',
     phases: settings.phases.join(','),
     'max-examples': settings.examples,
     seed: seedNumber,
