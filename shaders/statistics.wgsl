@@ -12,11 +12,7 @@ struct Params { segment_count: u32, lanes: u32, reserved0: u32, reserved1: u32 }
 @group(0) @binding(3) var<storage, read_write> moments: array<vec2f>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-const ABS_MASK = vec4u(0x7fffffffu);
-const INFINITY_BITS = vec4u(0x7f800000u);
 const COMPONENT = vec4u(0u, 1u, 2u, 3u);
-const NONE = vec4u(0u);
-const ALL = vec4u(0xffffffffu);
 
 fn max_of(v: vec4u) -> u32 {
   return max(max(v.x, v.y), max(v.z, v.w));
@@ -24,13 +20,6 @@ fn max_of(v: vec4u) -> u32 {
 
 fn sum_of(v: vec4u) -> u32 {
   return v.x + v.y + v.z + v.w;
-}
-
-// most invocations find a larger value already there: a load is cheaper than an atomic that changes nothing
-fn raise(index: u32, value: u32) {
-  if (value > atomicLoad(&stats[index])) {
-    atomicMax(&stats[index], value);
-  }
 }
 
 @compute @workgroup_size(64)
@@ -55,51 +44,58 @@ fn main(
   let end = start + length - 1u;
   let first = start >> 2u;
   let last = end >> 2u;
-  let before = select(NONE, ALL, COMPONENT < vec4u(start & 3u));
-  let behind = select(NONE, ALL, COMPONENT > vec4u(end & 3u));
+  // no element of a first or last vec4 belongs to another segment
+  let whole = (start & 3u) == 0u && (end & 3u) == 3u;
 
-  var abs_max = NONE;
-  var key_max = NONE;
-  var key_min = ALL;
+  var seen = NO_EXTREMES;
   var zeros = NONE;
   var non_finite = NONE;
   var sum = vec4f(0.0);
   var squares = vec4f(0.0);
   var foreign = 0u;
-  for (var v = first + lane; v <= last; v += params.lanes) {
-    var bits = values_at(v);
-    if (v == first) {
-      bits |= before;
-      foreign += start & 3u;
+  if (whole) {
+    for (var v = first + lane; v <= last; v += params.lanes) {
+      let bits = values_at(v);
+      seen = with_bits(seen, bits);
+      zeros += are_zero(bits);
+      let value = bitcast<vec4f>(bits);
+      sum += value;
+      squares += value * value;
     }
-    if (v == last) {
-      bits |= behind;
-      foreign += 3u - (end & 3u);
+  }
+  var result = finite_extremes(seen);
+  if (!whole || any(result.abs_max >= INFINITY_BITS)) {
+    let before = select(NONE, ALL, COMPONENT < vec4u(start & 3u));
+    let behind = select(NONE, ALL, COMPONENT > vec4u(end & 3u));
+    result = NO_FINITE_EXTREMES;
+    zeros = NONE;
+    sum = vec4f(0.0);
+    squares = vec4f(0.0);
+    for (var v = first + lane; v <= last; v += params.lanes) {
+      var bits = values_at(v);
+      if (v == first) {
+        bits |= before;
+        foreign += start & 3u;
+      }
+      if (v == last) {
+        bits |= behind;
+        foreign += 3u - (end & 3u);
+      }
+      let finite = (bits & ABS_MASK) < INFINITY_BITS;
+      result = with_value(result, bits, finite);
+      zeros += are_zero(bits);
+      non_finite += select(vec4u(1u), NONE, finite);
+      let value = bitcast<vec4f>(select(NONE, bits, finite));
+      sum += value;
+      squares += value * value;
     }
-    let magnitude = bits & ABS_MASK;
-    let finite = magnitude < INFINITY_BITS;
-    let key = bits ^ (bitcast<vec4u>(bitcast<vec4i>(bits) >> vec4u(31u)) | vec4u(0x80000000u));
-    abs_max = max(abs_max, select(NONE, magnitude, finite));
-    key_max = max(key_max, select(NONE, key, finite));
-    key_min = min(key_min, select(ALL, key, finite));
-    zeros += vec4u(magnitude == NONE);
-    non_finite += select(vec4u(1u), NONE, finite);
-    let value = bitcast<vec4f>(select(NONE, bits, finite));
-    sum += value;
-    squares += value * value;
   }
 
   let base = segment.z * 8u;
-  raise(base, max_of(abs_max));
-  raise(base + 1u, max_of(key_max));
-  raise(base + 2u, max_of(~key_min));
-  let zero_count = sum_of(zeros);
-  if (zero_count != 0u) {
-    atomicAdd(&stats[base + 3u], zero_count);
-  }
-  let non_finite_count = sum_of(non_finite) - foreign;
-  if (non_finite_count != 0u) {
-    atomicAdd(&stats[base + 4u], non_finite_count);
-  }
+  raise(base, max_of(result.abs_max));
+  raise(base + 1u, max_of(result.key_max));
+  raise(base + 2u, max_of(~result.key_min));
+  count(base + 3u, sum_of(zeros));
+  count(base + 4u, sum_of(non_finite) - foreign);
   moments[invocation] = vec2f(sum.x + sum.y + sum.z + sum.w, squares.x + squares.y + squares.z + squares.w);
 }

@@ -72,6 +72,7 @@ export const statistics: Kernel = {
   bindings: [chunk(), read('segments'), readWrite('stats'), readWrite('moments')],
   paramWords: 4,
   workgroupSize: WORKGROUP_SIZE,
+  library: ['extremes'],
   reference(buffers, params, workgroups) {
     const [values, segments, stats, moments] = buffers as [Uint32Array, Uint32Array, Uint32Array, Uint32Array]
     const floats = asFloats(values)

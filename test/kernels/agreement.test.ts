@@ -106,6 +106,15 @@ const ALIGNED_LAYOUTS: Layout[] = [
     ],
   },
   {
+    label: 'whole vec4s',
+    elements: 1160,
+    rows: [
+      [0, 1024, 0, 0],
+      [1024, 128, 1, 32],
+      [1152, 8, 2, 36],
+    ],
+  },
+  {
     label: 'long',
     elements: 5000,
     rows: [
@@ -165,6 +174,37 @@ function* cases(layouts: Layout[]) {
 
 const SLOTS = 3
 
+testOnGpu('statistics of rows agree', async (device) => {
+  for (const kind of VALUE_KINDS) {
+    for (const [rows, cols] of [
+      [24, 20],
+      [100, 12],
+      [70, 7],
+    ] as const) {
+      for (const lanes of LANES) {
+        const table = new Uint32Array(rows * 4)
+        for (let row = 0; row < rows; row++) {
+          writeSegment(table, row, { start: row * cols, length: cols, slot: row, aux: 0 })
+        }
+        const workgroups = segmentWorkgroups(rows, lanes)
+        await agree(device, {
+          kernel: statistics,
+          buffers: {
+            values: valueBits(kind, rows * cols),
+            segments: table,
+            stats: new Uint32Array(rows * 8),
+            moments: new Uint32Array(invocationCount(workgroups) * 2),
+          },
+          params: [rows, lanes, 0, 0],
+          workgroups,
+          label: `${kind}, ${rows} rows of ${cols}, ${lanes} lanes`,
+          sums: { name: 'moments', stride: 2, relative: 1e-4 },
+        })
+      }
+    }
+  }
+})
+
 testOnGpu('statistics agree', async (device) => {
   for (const c of cases(UNALIGNED_LAYOUTS)) {
     await agree(device, {
@@ -190,6 +230,9 @@ testOnGpu('statistics of columns agree', async (device) => {
       [65, 4, 64],
       [33, 12, 5],
       [40, 31, 64],
+      [50, 16, 25],
+      [9, 20, 4],
+      [24, 20, 1],
     ] as const) {
       await agree(device, {
         kernel: statisticsColumns,

@@ -122,6 +122,7 @@ test('lanes grow with the length of segments', () => {
 test('a software adapter gets as few lanes as still fill its cores', () => {
   assert.equal(lanesForSegments(1024, 4096, true), 1)
   assert.equal(lanesForSegments(256, 4096, true), 8)
+  assert.equal(lanesForSegments(64, 16_384, true), 8)
   assert.equal(lanesForSegments(16, 65536, true), 64)
   // too short for 64 lanes, too few for 1
   assert.equal(lanesForSegments(16, 200, true), 8)
@@ -129,12 +130,12 @@ test('a software adapter gets as few lanes as still fill its cores', () => {
 })
 
 test('column chunks give every core work, and invocations of small chunks many rows', () => {
-  assert.equal(rowsPerItem(256, 4096), 256)
+  assert.equal(rowsPerItem(512, 4096), 256)
   assert.equal(rowsPerItem(2048, 4096), 64)
-  // 64 quads: 4096 rows in items of 512 would leave 512 invocations, 256 gives 1024
-  assert.equal(rowsPerItem(4096, 256), 256)
-  // one quad: 512 items of 2 rows
-  assert.equal(rowsPerItem(1024, 4), 2)
+  // 32 items a row: 8192 rows in items of 512 would leave 512 invocations, 256 gives 1024
+  assert.equal(rowsPerItem(8192, 256), 256)
+  // one item a row: 512 items of 2 rows
+  assert.equal(rowsPerItem(1024, 8), 2)
   assert.equal(rowsPerItem(1, 3), 1)
 })
 

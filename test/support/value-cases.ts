@@ -33,6 +33,8 @@ export const VALUE_KINDS = [
   'outlier',
   'tiny',
   'huge',
+  'negative',
+  'positive',
 ] as const
 export type ValueKind = (typeof VALUE_KINDS)[number]
 
@@ -61,6 +63,10 @@ export function valueBits(kind: ValueKind, count: number, seed = 1): Uint32Array
         return next() & 0x80ffffff
       case 'huge':
         return (next() & 0x80ffffff) | 0x7e000000
+      case 'negative':
+        return floatBits(-Math.abs(weight()) - 1e-6)
+      case 'positive':
+        return floatBits(Math.abs(weight()) + 1e-6)
     }
   }
   return Uint32Array.from({ length: count }, (_, i) => make(i) >>> 0)
