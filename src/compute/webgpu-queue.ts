@@ -34,10 +34,10 @@ const OFFSET_ALIGNMENT_BYTES = 256
 /** getMappedRange takes offsets of whole 8 bytes. */
 const MAP_ALIGNMENT_BYTES = 8
 /**
- * Software adapters like long segments, and chunks large enough that what each costs here (0.8 ms of JavaScript and Dawn) is small;
- * discrete ones like many short segments.
+ * Software adapters like chunks large enough that what each costs here (0.8 ms of JavaScript and Dawn) is small, and segments as
+ * long as still fill the cores with teams of 8 lanes (lanesForSegments); discrete ones like many short segments.
  */
-const SOFTWARE_TUNING = { chunkBytes: 8 * 2 ** 20, lanes: 2, segmentElements: 65536 }
+const SOFTWARE_TUNING = { chunkBytes: 8 * 2 ** 20, lanes: 2, segmentElements: 16_384 }
 const DISCRETE_TUNING = { chunkBytes: 32 * 2 ** 20, lanes: 3, segmentElements: 4096 }
 
 /**

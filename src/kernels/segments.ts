@@ -32,8 +32,10 @@ export function readSegment(table: Uint32Array, row: number): Segment {
   return { start: table[base]!, length: table[base + 1]!, slot: table[base + 2]!, aux: table[base + 3]! }
 }
 
-/** Invocations that keep the cores of a software adapter busy; more only repeat each segment's set-up. */
+/** Segments from which on a software adapter is busy with one invocation each; more only repeat each segment's set-up. */
 const SOFTWARE_INVOCATIONS = 1024
+/** The same for teams of 8 lanes. */
+const SOFTWARE_TEAMS = 64
 
 /** Lanes that keep most invocations busy for segments of this average length: at least four vec4s a lane. */
 export function lanesForLength(averageElements: number): SegmentLanes {
@@ -43,13 +45,15 @@ export function lanesForLength(averageElements: number): SegmentLanes {
 
 /**
  * Lanes for a table. A GPU wants neighbours of a warp in the same segment; a software adapter wants few invocations (rows of
- * 1024 elements ran 1.7 times faster with 1 or 8 lanes than with 64 on lavapipe). Results never depend on it.
+ * 1024 elements ran 1.7 times faster with 1 or 8 lanes than with 64 on lavapipe), and lanes that walk straight through memory: it
+ * runs 8 at a time to their end, and of 64 in one segment each 8 step 1 KiB at a time, which no prefetcher follows (long segments
+ * were 1.4 times as fast with 8). Results never depend on it.
  */
 export function lanesForSegments(segmentCount: number, averageElements: number, software: boolean): SegmentLanes {
   const most = lanesForLength(averageElements)
   if (!software || most === 1) return most
   if (segmentCount >= SOFTWARE_INVOCATIONS) return 1
-  return segmentCount * 8 >= SOFTWARE_INVOCATIONS ? 8 : most
+  return segmentCount >= SOFTWARE_TEAMS ? 8 : most
 }
 
 export function segmentWorkgroups(segmentCount: number, lanes: SegmentLanes): Workgroups {
