@@ -5,7 +5,12 @@
 import type { DeviceBuffer } from '../compute/compute-device.ts'
 import { blockWords } from '../kernels/block-codes.ts'
 import { BLOCK_FLAG_WORDS } from '../kernels/quantize-block.ts'
-import { transposeKernel, transposeParams, transposeWorkgroups } from '../kernels/quantize-block-transpose.ts'
+import {
+  transposeInTeams,
+  transposeKernel,
+  transposeParams,
+  transposeWorkgroups,
+} from '../kernels/quantize-block-transpose.ts'
 import { flagReadback, shrinkCount, takeZeroPoints, writeZeroPoints } from './encode-blocks.ts'
 import type { EncodePass } from './encode-pass.ts'
 import { asWordView, clear, type Lane, run } from './lane.ts'
@@ -136,7 +141,7 @@ function addDispatch(
     blockBase,
     slot: index,
   }
-  const kernel = transposeKernel(params, lane.device.tuning.subgroups)
+  const kernel = transposeKernel(params, transposeInTeams(lane.device))
   commands.push(
     run(
       kernel,

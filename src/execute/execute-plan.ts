@@ -12,6 +12,7 @@ import {
   quantizeBlockTranspose,
   quantizeInt4Block32Transpose,
   quantizeInt4Block32TransposeSubgroup,
+  transposeInTeams,
 } from '../kernels/quantize-block-transpose.ts'
 import { quantizeInt8 } from '../kernels/quantize-int8.ts'
 import { quantizeInt8Channel } from '../kernels/quantize-int8-channel.ts'
@@ -71,7 +72,7 @@ export async function executePlan(
     .filter(({ action }) => action === 'compress')
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
-  const kernels = kernelsFor(works, device.tuning.subgroups)
+  const kernels = kernelsFor(works, device)
   await device.prepare(kernels.chunk, 'chunk')
   await device.prepare(kernels.buffer, 'buffer')
   return withLanes(device, async (lanes) => {
@@ -90,7 +91,11 @@ export async function executePlan(
  * The kernels that these tensors will run, so that none is compiled in the middle of the job and none needlessly: on chunks as
  * they are read, and on buffers of pruned weights.
  */
-export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Record<ChunkForm, Kernel[]> {
+export function kernelsFor(
+  works: readonly TensorWork[],
+  device: Pick<ComputeDevice, 'tuning' | 'info'>,
+): Record<ChunkForm, Kernel[]> {
+  const { subgroups } = device.tuning
   const forms = { chunk: new Set<Kernel>(), buffer: new Set<Kernel>() }
   for (const { plan, program, geometry, block } of works) {
     const { encode } = plan
@@ -108,7 +113,7 @@ export function kernelsFor(works: readonly TensorWork[], subgroups: boolean): Re
       const common = blockKernel(block.bits, block.blockSize, !block.symmetric, shrinkCount(block), { subgroups })
       if (program === 'blocks') kernels.add(common)
       else if (common === quantizeBlock || block.matrix.n % 4 !== 0) kernels.add(quantizeBlockTranspose)
-      else kernels.add(subgroups ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose)
+      else kernels.add(transposeInTeams(device) ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose)
     }
   }
   return { chunk: [...forms.chunk], buffer: [...forms.buffer] }
