@@ -141,7 +141,7 @@ function addDispatch(
     blockBase,
     slot: index,
   }
-  const kernel = transposeKernel(params, transposeInTeams(lane.device))
+  const kernel = transposeKernel(params, transposeInTeams(lane.device, span.work.plan.prune !== null))
   commands.push(
     run(
       kernel,

@@ -113,7 +113,12 @@ export function kernelsFor(
       const common = blockKernel(block.bits, block.blockSize, !block.symmetric, shrinkCount(block), { subgroups })
       if (program === 'blocks') kernels.add(common)
       else if (common === quantizeBlock || block.matrix.n % 4 !== 0) kernels.add(quantizeBlockTranspose)
-      else kernels.add(transposeInTeams(device) ? quantizeInt4Block32TransposeSubgroup : quantizeInt4Block32Transpose)
+      else
+        kernels.add(
+          transposeInTeams(device, plan.prune !== null)
+            ? quantizeInt4Block32TransposeSubgroup
+            : quantizeInt4Block32Transpose,
+        )
     }
   }
   return { chunk: [...forms.chunk], buffer: [...forms.buffer] }

@@ -123,9 +123,12 @@ export const quantizeInt4Block32TransposeSubgroup: Kernel = {
   reference,
 }
 
-/** A software adapter pays for each shuffle, and one invocation that keeps its 32 rows in registers is 1.7 times as fast there. */
-export function transposeInTeams({ tuning, info }: Pick<ComputeDevice, 'tuning' | 'info'>): boolean {
-  return tuning.subgroups && !info.software
+/**
+ * Whether transposing is for teams of 8 lanes. A software adapter pays for each shuffle: one invocation that keeps its 32 rows in
+ * registers is 1.5 times as fast there on chunks, whose loads are short; pruned weights lie in a buffer, and there it is slower.
+ */
+export function transposeInTeams({ tuning, info }: Pick<ComputeDevice, 'tuning' | 'info'>, pruned: boolean): boolean {
+  return tuning.subgroups && (pruned || !info.software)
 }
 
 /** The kernel for these params; all give the same bytes. */
