@@ -186,13 +186,15 @@ function transposed(kernel: Kernel, blockSize: number, asymmetric: boolean): Cas
 }
 
 function block(kernel: Kernel, bits: number, blockSize: number, asymmetric: number, shrinkCount: number): Case {
+  // a team of a subgroup kernel is 8 lanes, as in src/execute/segment-tables.ts
+  const lanes = kernel.subgroups && segmentLanes < 8 ? 8 : segmentLanes
   const detail = `${bits} bits, block ${blockSize}${asymmetric ? ', asymmetric' : ''}${shrinkCount ? ', mse' : ''}`
   return {
     label: `${kernel.name} (${detail})`,
     kernel,
     buffers: [values, blockSegments, ...blockOut],
-    params: [segmentCount, segmentLanes, bits, blockSize, asymmetric, shrinkCount, 0, 0],
-    workgroups: segmented,
+    params: [segmentCount, lanes, bits, blockSize, asymmetric, shrinkCount, 0, 0],
+    workgroups: segmentWorkgroups(segmentCount, lanes),
     readBytes: bytes,
     writtenBytes: (bytes * bits) / 32 + (elements / blockSize) * 8,
   }
