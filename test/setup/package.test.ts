@@ -240,7 +240,8 @@ test('npm installs the package from the registry, and no script of ours or of ot
   mkdirSync(project)
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }\n')
   const before = readdirSync(folder).sort()
-  const env = { ONNXRUNTIME_NODE_INSTALL: 'skip' }
+  // A connection that stalls is given up after a minute and tried again, well inside the test's own limit.
+  const env = { ONNXRUNTIME_NODE_INSTALL: 'skip', npm_config_fetch_timeout: '60000', npm_config_fetch_retries: '4' }
   const { status, stderr } = await run(project, 'npm', ['install', '--no-audit', '--no-fund', tarball], env)
   assert.equal(status, 0, stderr)
   assert.doesNotMatch(stderr, /setup: /)
