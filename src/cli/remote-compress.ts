@@ -6,6 +6,7 @@ import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Client, DownloadSource, Job, JobRequest } from '../client/index.ts'
 import { AppError } from '../errors.ts'
+import { checkArtifactName } from '../jobs/artifact-key.ts'
 import { type CompressOutcome, publishOrder, refuseUnjudgeable } from '../local/compress-model.ts'
 import { makeFolder, type Output, openOutput, orStoreFailed, outputTarget, refuseInput } from '../local/output-files.ts'
 import { readRecipe } from '../local/read-recipe.ts'
@@ -23,6 +24,7 @@ export async function compressOnServer(client: Client, options: CompressWork): P
   if (!validate) refuseUnjudgeable(requirements, options.dataset)
   const model = await gatherLocally(options.model, signal)
   const target = await outputTarget(model, recipe.name, options.output)
+  if (options.output !== undefined) checkArtifactName(target.fileName)
   await refuseInput(target, model)
   const output = await openOutput(target, overwrite)
   try {

@@ -383,7 +383,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
       tag: 'Jobs',
       summary: 'Cancel a job',
       description:
-        'Answers when the job has stopped, within about a second. A job that is final cannot be cancelled, and one of another API key only with scope `admin`.',
+        'Answers when the job has stopped, within about a second. A job that is final cannot be cancelled (409, also when it succeeds in that moment), and one of another API key only with scope `admin`.',
       params: { id: jobId },
       responses: {
         200: { description: 'The cancelled job.', content: { 'application/json': { schema: jobSchema } } },
@@ -403,7 +403,7 @@ export function jobRoutes({ service }: HttpDeps): Route[] {
       tag: 'Jobs',
       summary: 'Deliver the webhook of an ended job again',
       description:
-        'At once, under the same event id and with all its attempts before it; also after it was given up, but not once it was delivered: its URL is forgotten with that. That of a job of another API key only with scope `admin`.',
+        'At once, under the same event id and with all its attempts before it; also after it was given up, but not once it was delivered (409: its URL is forgotten with that), nor for a job without one (409). That of a job of another API key only with scope `admin`.',
       params: { id: jobId },
       responses: {
         202: { description: 'The delivery is due.', content: { 'application/json': { schema: jobSchema } } },

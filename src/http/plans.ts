@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import { ARTIFACT_NAME, MAX_ARTIFACT_NAME_BYTES } from '../jobs/artifact-key.ts'
+import { MAX_SHARD_BYTES } from '../jobs/recipe.ts'
 import { bytes, component, EXAMPLE_SHA256, sha256 } from './components.ts'
 import type { HttpDeps } from './deps.ts'
 import { dtype, FORMAT_ERRORS, skipReason } from './models.ts'
@@ -24,7 +25,7 @@ export const outputInput = component(
     shardBytes: z
       .int()
       .min(1024)
-      .max(2 ** 50)
+      .max(MAX_SHARD_BYTES)
       .nullable()
       .optional()
       .meta({ description: 'safetensors: begin a new shard beyond this many bytes; null: one file.' }),

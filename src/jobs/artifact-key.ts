@@ -3,6 +3,7 @@
 // Requirements are in neither: they are judged for every job.
 
 import { createHash } from 'node:crypto'
+import { AppError } from '../errors.ts'
 import type { OutputOptions } from '../tensor/model.ts'
 import { VERSION } from '../version.ts'
 import type { ResolvedRecipe, ValidateSpec } from './protocol.ts'
@@ -51,18 +52,30 @@ export const MAX_ARTIFACT_NAME_BYTES = 200
 const MAX_ENDING_BYTES = 40
 const MAX_SLUG_BYTES = 120
 
-/** C0, DEL and C1, as they stand in a character class. */
-const CONTROL = '\\u0000-\\u001f\\u007f-\\u009f'
-/** A bare name: no folder, nothing that a terminal would act on, not hidden. Without \p: the OpenAPI document has it too. */
+/** C0, DEL, C1 and halves of surrogate pairs (no URL holds those), as they stand in a character class. */
+const CONTROL = '\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff'
+/** A bare name: no folder, no control character, not hidden. Without \p: the OpenAPI document has it too. */
 export const ARTIFACT_NAME = new RegExp(`^[^./\\\\${CONTROL}][^/\\\\${CONTROL}]*$`, 'u')
+
+/** Throws request_invalid for a chosen name that is no ARTIFACT_NAME or too long. */
+export function checkArtifactName(name: string): void {
+  const bytes = Buffer.byteLength(name)
+  if (bytes <= MAX_ARTIFACT_NAME_BYTES && ARTIFACT_NAME.test(name)) return
+  throw new AppError(
+    'request_invalid',
+    `output.fileName: ${JSON.stringify(name)} (${bytes} bytes) is not a bare file name of at most ${MAX_ARTIFACT_NAME_BYTES} bytes in UTF-8: no slash, backslash or control character in it, no dot in front.`,
+    { path: 'output.fileName' },
+  )
+}
 
 /**
  * The artifact's file name: `mnist.onnx` with recipe `int8` is `mnist.int8.onnx`. An index of shards keeps its name, since
- * loaders look for it. Always an ARTIFACT_NAME, and at most MAX_ARTIFACT_NAME_BYTES: of a longer one the middle is left out.
+ * loaders look for it. Any other is an ARTIFACT_NAME of at most MAX_ARTIFACT_NAME_BYTES: of a longer one the middle is left out.
  */
 export function artifactFileName(mainName: string, recipeName: string): string {
-  const base = bareName(mainName)
-  if (base.endsWith('.index.json')) return base
+  const found = mainName.slice(mainName.lastIndexOf('/') + 1)
+  if (found.endsWith('.index.json')) return found
+  const base = bareName(found)
   const dot = base.lastIndexOf('.')
   const ending = dot > 0 && Buffer.byteLength(base.slice(dot)) <= MAX_ENDING_BYTES ? base.slice(dot) : ''
   const slug = firstBytes(recipeName.replaceAll(/[^A-Za-z0-9+._-]+/g, '-'), MAX_SLUG_BYTES)
@@ -71,9 +84,8 @@ export function artifactFileName(mainName: string, recipeName: string): string {
   return firstBytes(stem, MAX_ARTIFACT_NAME_BYTES - Buffer.byteLength(behind)) + behind
 }
 
-/** Without folder, control characters and the dots that would hide it. */
-function bareName(path: string): string {
-  const base = path.slice(path.lastIndexOf('/') + 1)
+/** Without control characters and the dots that would hide it. */
+function bareName(base: string): string {
   return base.replace(/^\.+/, '').replaceAll(/[\\\p{Cc}]/gu, '-') || 'model'
 }
 

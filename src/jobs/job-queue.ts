@@ -17,7 +17,7 @@ export interface JobEngine {
     job: NewJob,
     idempotency: { key: string; fingerprint: string } | null,
   ): Promise<{ job: JobRecord; replayed: boolean }>
-  /** Settles once the job is final. Throws not_found, conflict (it was final already). */
+  /** Settles once the job is final. Throws not_found, conflict (it was final already, or ended in another way meanwhile). */
   cancel(id: string): Promise<JobRecord>
   /** Progress of a running job. */
   progress(id: string): Progress | null

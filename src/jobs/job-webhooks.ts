@@ -15,7 +15,7 @@ import type { JobRequest, JobView, ServiceLog, WebhookOptions } from './service.
 export interface JobWebhooks {
   /** Throws request_invalid, webhook_target_forbidden. */
   accept(webhook: NonNullable<JobRequest['webhook']>, jobId: string): Promise<NewWebhook>
-  /** Throws not_found (the job has none), conflict (the job has not ended, or it was delivered). */
+  /** Throws conflict: the job has none, has not ended, or it was delivered. */
   redeliver(jobId: string): Promise<void>
   queue: DeliveryQueue
 }

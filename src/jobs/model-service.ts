@@ -10,7 +10,7 @@ import type { ModelStore } from '../store/model-store.ts'
 import type { StoreQuota } from '../store/store-quota.ts'
 import { createStagedUpload, type StagedFiles, type StagedUpload, type UploadLimits } from '../store/upload.ts'
 import type { OutputOptions } from '../tensor/model.ts'
-import { ARTIFACT_NAME, artifactFileName, MAX_ARTIFACT_NAME_BYTES } from './artifact-key.ts'
+import { artifactFileName, checkArtifactName } from './artifact-key.ts'
 import { type RecipeDocument, resolveRecipe } from './recipe.ts'
 import type {
   DatasetService,
@@ -159,14 +159,8 @@ export function resolveRequest(
   const { recipe, output, require } = resolveRecipe(asked)
   const fileName = artifactFileName(model.files[0]!.name, recipe.name)
   const merged: OutputOptions = { externalData: 'auto', shardBytes: null, fileName, ...output, ...request.output }
-  const nameBytes = Buffer.byteLength(merged.fileName)
-  if (nameBytes > MAX_ARTIFACT_NAME_BYTES || !ARTIFACT_NAME.test(merged.fileName)) {
-    throw new AppError(
-      'request_invalid',
-      `output.fileName: ${JSON.stringify(merged.fileName)} (${nameBytes} bytes) is not a bare file name of at most ${MAX_ARTIFACT_NAME_BYTES} bytes in UTF-8: no slash, backslash or control character in it, no dot in front.`,
-      { path: 'output.fileName' },
-    )
-  }
+  // a name that nobody chose is that of the model, which was checked when it came
+  if (merged.fileName !== fileName) checkArtifactName(merged.fileName)
   return { recipe, output: merged, require }
 }
 

@@ -81,9 +81,12 @@ const selectSchema = z.strictObject({
   minElements: z.int().min(0).optional(),
 })
 
+/** No file system holds a file of 2^50 bytes. */
+export const MAX_SHARD_BYTES = 2 ** 50
+
 const outputSchema = z.strictObject({
   externalData: z.union([z.literal('auto'), z.boolean()]).optional(),
-  shardBytes: z.union([z.int().min(1024), z.null()]).optional(),
+  shardBytes: z.union([z.int().min(1024).max(MAX_SHARD_BYTES), z.null()]).optional(),
 })
 
 const recipeSchema = z.strictObject({

@@ -276,13 +276,13 @@ export interface JobService {
   ): Promise<{ job: JobView; replayed: boolean }>
   list(page: PageRequest & { state?: JobState | null; modelId?: string | null }): Promise<Page<JobView>>
   get(id: string): Promise<JobView>
-  /** Settles within about a second with the final view. A job that is final already: conflict. */
+  /** Settles within about a second with the final view. A job that is final already, or becomes so in another way meanwhile: conflict. */
   cancel(id: string): Promise<JobView>
   /** Resolves with the view once the job is final, or as it is after `timeoutMs` or when `signal` aborts. */
   wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<JobView>
   /** Replays what it still has after `afterId` (at least the latest view), then follows until the job is final or `signal` aborts. */
   events(id: string, afterId: number | null, signal: AbortSignal): AsyncIterable<JobEvent>
-  /** Delivers the webhook of an ended job now, with all its attempts before it. Throws not_found, conflict (not ended). */
+  /** Delivers the webhook of an ended job now, with all its attempts before it. Throws not_found, conflict (no webhook, not ended, delivered). */
   redeliverWebhook(id: string): Promise<JobView>
   /** The stored report JSON. Throws not_found, conflict (the job is not final). */
   report(id: string): Promise<{ path: string; sizeBytes: number; sha256: string }>

@@ -6,6 +6,7 @@ import {
   ARTIFACT_NAME,
   artifactFileName,
   artifactKey,
+  checkArtifactName,
   digest,
   MAX_ARTIFACT_NAME_BYTES,
   validationKey,
@@ -57,6 +58,7 @@ for (const [main, recipe, expected] of [
   ['..', 'fp16', 'model.fp16'],
   ['a\u0085b.onnx', 'fp16', 'a-b.fp16.onnx'],
   ['model.safetensors.index.json', 'int4', 'model.safetensors.index.json'],
+  ['a/.hidden.safetensors.index.json', 'int4', '.hidden.safetensors.index.json'],
   ['a.b.onnx', 'my recipe: "é" / x', 'a.b.my-recipe-x.onnx'],
 ] as const) {
   test(`${main} by ${JSON.stringify(recipe)} is ${expected}`, () =>
@@ -80,6 +82,17 @@ for (const [what, main, recipe] of [
 
 test('an artifact name is bare, visible and printable', () => {
   for (const good of ['m.onnx', '\u00e9.onnx', 'a b', 'a..b']) assert.match(good, ARTIFACT_NAME)
-  for (const bad of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\nb', 'a\u0085b', '\u009f'])
+  for (const bad of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\nb', 'a\u0085b', '\u009f', '\ud800.onnx'])
     assert.doesNotMatch(bad, ARTIFACT_NAME)
+})
+
+test('a chosen name that is no file name everywhere is refused, with its bytes', () => {
+  checkArtifactName('m.onnx')
+  for (const [name, told] of [
+    ['\u00e9'.repeat(101), /\(202 bytes\)/],
+    ['\ud800', /bare file name/],
+    ['../m.onnx', /bare file name/],
+  ] as const) {
+    assert.throws(() => checkArtifactName(name), { code: 'request_invalid', message: told })
+  }
 })
