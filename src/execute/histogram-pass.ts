@@ -8,7 +8,7 @@ import { histogramLinear } from '../kernels/histogram-linear.ts'
 import { asWordView, clear, type Lane, type PiecePass, run, runPieces } from './lane.ts'
 import { cutPieces, type Piece } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
-import { flatTable } from './segment-tables.ts'
+import { countingTable, flatTable } from './segment-tables.ts'
 import type { TensorWork } from './tensor-work.ts'
 
 /** Distributions counted in one piece: 2 MiB of counters. */
@@ -47,7 +47,7 @@ export async function countMagnitudes(
       return known >= 0 ? known : slots.push(distribution) - 1
     })
     const prefixes = Uint32Array.from(slots, (slot) => slot.prefix)
-    const table = flatTable(lane, piece, (_span, index) => slotOf[index] ?? 0)
+    const table = countingTable(lane, piece, (_span, index) => slotOf[index] ?? 0)
     await countInto(lane, piece, table, pruned, level, prefixes, [0, 0, 0, slots.length], (counts) => {
       for (const [index, slot] of slots.entries()) {
         const base = index * HISTOGRAM_BINS

@@ -3,6 +3,7 @@
 import type { DeviceBuffer } from '../compute/compute-device.ts'
 import type { Workgroups } from '../kernels/kernel-support.ts'
 import {
+  lanesForBlocks,
   lanesForSegments,
   SEGMENT_WORDS,
   type SegmentLanes,
@@ -70,6 +71,7 @@ export function flatTable(
   slotOf?: (span: Span, index: number) => number,
   indexOf?: (span: Span) => number,
   name = 'segments',
+  choose?: (averageElements: number) => SegmentLanes | undefined,
 ): SegmentTable {
   const builder = new TableBuilder(lane, name)
   const step = lane.device.tuning.segmentElements
@@ -83,7 +85,17 @@ export function flatTable(
     }
   }
   rowOfSpan.push(builder.rows)
-  return builder.finish(rowOfSpan)
+  return builder.finish(rowOfSpan, choose?.(builder.elements / Math.max(1, builder.rows)))
+}
+
+/** Values from which on a segment is worth counters of its own in workgroup memory, which are cleared and added up each time. */
+const SHARED_COUNTERS_ELEMENTS = 4096
+
+/** flatTable for the histogram kernel, which counts in workgroup memory where 64 lanes share a segment. */
+export function countingTable(lane: Lane, piece: Piece, slotOf: (span: Span, index: number) => number): SegmentTable {
+  return flatTable(lane, piece, slotOf, undefined, 'segments', (average) =>
+    average >= SHARED_COUNTERS_ELEMENTS ? 64 : undefined,
+  )
 }
 
 /** One row for each run of a channel: contiguous `inner` elements, cut at the ends of the span and at segment length. */
@@ -140,5 +152,6 @@ export function blockTable(
   }
   rowOfSpan.push(builder.rows)
   const blocksPerSegment = builder.elements / Math.max(1, builder.rows) / blockSize
-  return { ...builder.finish(rowOfSpan, blocksPerSegment >= 64 ? 64 : blocksPerSegment >= 8 ? 8 : leastLanes), aligned }
+  const lanes = lanesForBlocks(builder.rows, blocksPerSegment, leastLanes, lane.device.info.software)
+  return { ...builder.finish(rowOfSpan, lanes), aligned }
 }

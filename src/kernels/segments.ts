@@ -56,6 +56,17 @@ export function lanesForSegments(segmentCount: number, averageElements: number, 
   return segmentCount >= SOFTWARE_TEAMS ? 8 : most
 }
 
+/** The same for block kernels, whose lanes take blocks in turn, at least `least` of them. */
+export function lanesForBlocks(
+  segmentCount: number,
+  averageBlocks: number,
+  least: 1 | 8,
+  software: boolean,
+): SegmentLanes {
+  const most = averageBlocks >= 64 ? 64 : averageBlocks >= 8 ? 8 : least
+  return software && most === 64 && segmentCount >= SOFTWARE_TEAMS ? 8 : most
+}
+
 export function segmentWorkgroups(segmentCount: number, lanes: SegmentLanes): Workgroups {
   return workgroupsFor(segmentCount * lanes)
 }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { floatBits } from '../../src/kernels/float-bits.ts'
-import { lanesForLength, lanesForSegments, segmentWorkgroups } from '../../src/kernels/segments.ts'
+import { lanesForBlocks, lanesForLength, lanesForSegments, segmentWorkgroups } from '../../src/kernels/segments.ts'
 import { readStatistics, STATISTICS_WORDS, statistics, sumMoments } from '../../src/kernels/statistics.ts'
 import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../../src/kernels/statistics-columns.ts'
 import { segmentTable, wordsOf } from '../support/float-words.ts'
@@ -127,6 +127,15 @@ test('a software adapter gets as few lanes as still fill its cores', () => {
   // too short for 64 lanes, too few for 1
   assert.equal(lanesForSegments(16, 200, true), 8)
   assert.equal(lanesForSegments(1024, 4096, false), 64)
+})
+
+test('lanes of block kernels: teams of 8 on software adapters with segments enough, never fewer than a kernel needs', () => {
+  assert.equal(lanesForBlocks(128, 512, 8, true), 8)
+  assert.equal(lanesForBlocks(128, 512, 1, false), 64)
+  assert.equal(lanesForBlocks(8, 512, 1, true), 64)
+  assert.equal(lanesForBlocks(2000, 32, 1, true), 8)
+  assert.equal(lanesForBlocks(2000, 4, 8, true), 8)
+  assert.equal(lanesForBlocks(2000, 4, 1, true), 1)
 })
 
 test('column chunks give every core work, and invocations of small chunks many rows', () => {
