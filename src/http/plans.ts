@@ -31,6 +31,7 @@ export const outputInput = component(
       .meta({ description: 'safetensors: begin a new shard beyond this many bytes; null: one file.' }),
     fileName: z
       .string()
+      .min(1)
       .max(MAX_ARTIFACT_NAME_BYTES)
       .regex(
         ARTIFACT_NAME,

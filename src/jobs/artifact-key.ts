@@ -52,15 +52,15 @@ export const MAX_ARTIFACT_NAME_BYTES = 200
 const MAX_ENDING_BYTES = 40
 const MAX_SLUG_BYTES = 120
 
-/** C0, DEL, C1 and halves of surrogate pairs (no URL holds those), as they stand in a character class. */
-const CONTROL = '\\u0000-\\u001f\\u007f-\\u009f\\ud800-\\udfff'
+/** C0, DEL and C1, as they stand in a character class. */
+const CONTROL = '\\u0000-\\u001f\\u007f-\\u009f'
 /** A bare name: no folder, no control character, not hidden. Without \p: the OpenAPI document has it too. */
 export const ARTIFACT_NAME = new RegExp(`^[^./\\\\${CONTROL}][^/\\\\${CONTROL}]*$`, 'u')
 
-/** Throws request_invalid for a chosen name that is no ARTIFACT_NAME or too long. */
+/** Throws request_invalid for a chosen name that is no ARTIFACT_NAME, too long, or holds half a surrogate pair, which no URL can. */
 export function checkArtifactName(name: string): void {
   const bytes = Buffer.byteLength(name)
-  if (bytes <= MAX_ARTIFACT_NAME_BYTES && ARTIFACT_NAME.test(name)) return
+  if (bytes <= MAX_ARTIFACT_NAME_BYTES && ARTIFACT_NAME.test(name) && name.isWellFormed()) return
   throw new AppError(
     'request_invalid',
     `output.fileName: ${JSON.stringify(name)} (${bytes} bytes) is not a bare file name of at most ${MAX_ARTIFACT_NAME_BYTES} bytes in UTF-8: no slash, backslash or control character in it, no dot in front.`,

@@ -82,7 +82,7 @@ for (const [what, main, recipe] of [
 
 test('an artifact name is bare, visible and printable', () => {
   for (const good of ['m.onnx', '\u00e9.onnx', 'a b', 'a..b']) assert.match(good, ARTIFACT_NAME)
-  for (const bad of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\nb', 'a\u0085b', '\u009f', '\ud800.onnx'])
+  for (const bad of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a\nb', 'a\u0085b', '\u009f'])
     assert.doesNotMatch(bad, ARTIFACT_NAME)
 })
 
