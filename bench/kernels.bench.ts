@@ -30,7 +30,7 @@ import {
 } from '../src/kernels/quantize-block-transpose.ts'
 import { INT8_SLOT_WORDS, quantizeInt8, writeInt8Slot } from '../src/kernels/quantize-int8.ts'
 import { channelWorkgroups, quantizeInt8Channel } from '../src/kernels/quantize-int8-channel.ts'
-import { lanesForSegments, segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
+import { lanesForBlocks, lanesForSegments, segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
 import { statistics } from '../src/kernels/statistics.ts'
 import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../src/kernels/statistics-columns.ts'
 import { resultsFolder } from './figures.ts'
@@ -124,7 +124,6 @@ for (let row = 0; row < segmentCount; row++) {
 }
 const segments = upload('segments', table)
 const blockSegments = upload('block segments', blockTable)
-const segmented = segmentWorkgroups(segmentCount, segmentLanes)
 const slots = new Uint32Array(COLUMNS * INT8_SLOT_WORDS)
 const compareSlots = new Uint32Array(COLUMNS * 4)
 for (let slot = 0; slot < COLUMNS; slot++) {
@@ -186,8 +185,8 @@ function transposed(kernel: Kernel, blockSize: number, asymmetric: boolean): Cas
 }
 
 function block(kernel: Kernel, bits: number, blockSize: number, asymmetric: number, shrinkCount: number): Case {
-  // a team of a subgroup kernel is 8 lanes, as in src/execute/segment-tables.ts
-  const lanes = kernel.subgroups && segmentLanes < 8 ? 8 : segmentLanes
+  const least = kernel.subgroups ? 8 : 1
+  const lanes = lanesForBlocks(segmentCount, segmentElements / blockSize, least, device.info.software)
   const detail = `${bits} bits, block ${blockSize}${asymmetric ? ', asymmetric' : ''}${shrinkCount ? ', mse' : ''}`
   return {
     label: `${kernel.name} (${detail})`,
@@ -201,12 +200,14 @@ function block(kernel: Kernel, bits: number, blockSize: number, asymmetric: numb
 }
 
 function perSegment(label: string, kernel: Kernel, buffers: BufferSlice[], written: number, ...extra: number[]): Case {
+  // as countingTable gives it: counters in workgroup memory
+  const lanes = kernel === histogram ? 64 : segmentLanes
   return {
     label,
     kernel,
     buffers,
-    params: [segmentCount, segmentLanes, ...extra],
-    workgroups: segmented,
+    params: [segmentCount, lanes, ...extra],
+    workgroups: segmentWorkgroups(segmentCount, lanes),
     readBytes: bytes,
     writtenBytes: written,
   }
