@@ -30,7 +30,13 @@ import {
 } from '../src/kernels/quantize-block-transpose.ts'
 import { INT8_SLOT_WORDS, quantizeInt8, writeInt8Slot } from '../src/kernels/quantize-int8.ts'
 import { channelWorkgroups, quantizeInt8Channel } from '../src/kernels/quantize-int8-channel.ts'
-import { lanesForBlocks, lanesForSegments, segmentWorkgroups, writeSegment } from '../src/kernels/segments.ts'
+import {
+  lanesForBlocks,
+  lanesForCounting,
+  lanesForSegments,
+  segmentWorkgroups,
+  writeSegment,
+} from '../src/kernels/segments.ts'
 import { statistics } from '../src/kernels/statistics.ts'
 import { rowsPerItem, statisticsColumns, statisticsColumnsWorkgroups } from '../src/kernels/statistics-columns.ts'
 import { resultsFolder } from './figures.ts'
@@ -200,8 +206,8 @@ function block(kernel: Kernel, bits: number, blockSize: number, asymmetric: numb
 }
 
 function perSegment(label: string, kernel: Kernel, buffers: BufferSlice[], written: number, ...extra: number[]): Case {
-  // as countingTable gives it: counters in workgroup memory
-  const lanes = kernel === histogram ? 64 : segmentLanes
+  const lanesFor = kernel === histogram ? lanesForCounting : lanesForSegments
+  const lanes = lanesFor(segmentCount, segmentElements, device.info.software)
   return {
     label,
     kernel,

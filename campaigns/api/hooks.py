@@ -1,7 +1,7 @@
 # What a schema cannot say, for schemathesis: valid models and datasets, recipes and requirements (they are languages), where
 # webhooks may go, ids of things that exist, and the media type of tus. Requests that are meant to be wrong stay as they are, except
-# that none changes or deletes what exists before the run, as a DELETE with a needless query would. Loaded by campaigns/api-schemathesis.ts, which gives the seeds in
-# TENSORPRESS_API_SEEDS.
+# that none changes or deletes what exists before the run, as a DELETE with a needless query would. Loaded by
+# campaigns/api-schemathesis.ts, which gives the seeds in TENSORPRESS_API_SEEDS.
 
 import json
 import os
@@ -66,7 +66,8 @@ def spare_seeds(case) -> None:
     """Nothing that exists before the run is changed or deleted, so that every read finds it to the end."""
     kind = kind_of(case.operation.path)
     if kind and case.operation.method.upper() in ("DELETE", "PATCH") and case.path_parameters.get("id") == SEEDS[kind]:
-        case.path_parameters["id"] = dice.randbytes(32).hex() if kind in ("models", "datasets") else str(uuid.UUID(bytes=dice.randbytes(16), version=4))
+        by_content = kind in ("models", "datasets")
+        case.path_parameters["id"] = dice.randbytes(32).hex() if by_content else str(uuid.UUID(bytes=dice.randbytes(16), version=4))
 
 
 @schemathesis.hook

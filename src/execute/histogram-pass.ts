@@ -5,10 +5,11 @@ import type { Command, DeviceBuffer } from '../compute/compute-device.ts'
 import { floatBits } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, HISTOGRAM_LEVELS, histogram } from '../kernels/histogram.ts'
 import { histogramLinear } from '../kernels/histogram-linear.ts'
+import { lanesForCounting } from '../kernels/segments.ts'
 import { asWordView, clear, type Lane, type PiecePass, run, runPieces } from './lane.ts'
 import { cutPieces, type Piece } from './pieces.ts'
 import { pruneCommands } from './prune.ts'
-import { countingTable, flatTable } from './segment-tables.ts'
+import { flatTable } from './segment-tables.ts'
 import type { TensorWork } from './tensor-work.ts'
 
 /** Distributions counted in one piece: 2 MiB of counters. */
@@ -47,7 +48,7 @@ export async function countMagnitudes(
       return known >= 0 ? known : slots.push(distribution) - 1
     })
     const prefixes = Uint32Array.from(slots, (slot) => slot.prefix)
-    const table = countingTable(lane, piece, (_span, index) => slotOf[index] ?? 0)
+    const table = flatTable(lane, piece, (_span, index) => slotOf[index] ?? 0, undefined, 'segments', lanesForCounting)
     await countInto(lane, piece, table, pruned, level, prefixes, [0, 0, 0, slots.length], (counts) => {
       for (const [index, slot] of slots.entries()) {
         const base = index * HISTOGRAM_BINS

@@ -22,6 +22,8 @@ export interface SegmentTable {
   rowOfSpan: number[]
 }
 
+type LanesFor = typeof lanesForSegments
+
 /** Collects rows, growing its scratch as needed. */
 class TableBuilder {
   readonly #lane: Lane
@@ -47,9 +49,8 @@ class TableBuilder {
     this.elements += length
   }
 
-  finish(rowOfSpan: number[], lanes?: SegmentLanes): SegmentTable {
-    const chosen =
-      lanes ?? lanesForSegments(this.rows, this.elements / Math.max(1, this.rows), this.#lane.device.info.software)
+  finish(rowOfSpan: number[], lanesFor: LanesFor = lanesForSegments): SegmentTable {
+    const chosen = lanesFor(this.rows, this.elements / Math.max(1, this.rows), this.#lane.device.info.software)
     return {
       buffer: this.#lane.upload(this.#name, this.#words.subarray(0, Math.max(1, this.rows) * SEGMENT_WORDS)),
       count: this.rows,
@@ -71,7 +72,7 @@ export function flatTable(
   slotOf?: (span: Span, index: number) => number,
   indexOf?: (span: Span) => number,
   name = 'segments',
-  choose?: (averageElements: number) => SegmentLanes | undefined,
+  lanesFor?: LanesFor,
 ): SegmentTable {
   const builder = new TableBuilder(lane, name)
   const step = lane.device.tuning.segmentElements
@@ -85,17 +86,7 @@ export function flatTable(
     }
   }
   rowOfSpan.push(builder.rows)
-  return builder.finish(rowOfSpan, choose?.(builder.elements / Math.max(1, builder.rows)))
-}
-
-/** Values from which on a segment is worth counters of its own in workgroup memory, which are cleared and added up each time. */
-const SHARED_COUNTERS_ELEMENTS = 4096
-
-/** flatTable for the histogram kernel, which counts in workgroup memory where 64 lanes share a segment. */
-export function countingTable(lane: Lane, piece: Piece, slotOf: (span: Span, index: number) => number): SegmentTable {
-  return flatTable(lane, piece, slotOf, undefined, 'segments', (average) =>
-    average >= SHARED_COUNTERS_ELEMENTS ? 64 : undefined,
-  )
+  return builder.finish(rowOfSpan, lanesFor)
 }
 
 /** One row for each run of a channel: contiguous `inner` elements, cut at the ends of the span and at segment length. */
@@ -151,7 +142,7 @@ export function blockTable(
     }
   }
   rowOfSpan.push(builder.rows)
-  const blocksPerSegment = builder.elements / Math.max(1, builder.rows) / blockSize
-  const lanes = lanesForBlocks(builder.rows, blocksPerSegment, leastLanes, lane.device.info.software)
-  return { ...builder.finish(rowOfSpan, lanes), aligned }
+  const lanesFor: LanesFor = (count, elements, software) =>
+    lanesForBlocks(count, elements / blockSize, leastLanes, software)
+  return { ...builder.finish(rowOfSpan, lanesFor), aligned }
 }

@@ -56,6 +56,15 @@ export function lanesForSegments(segmentCount: number, averageElements: number, 
   return segmentCount >= SOFTWARE_TEAMS ? 8 : most
 }
 
+/** Values from which on a segment is worth counters of its own in workgroup memory, which are cleared and added up each time. */
+const SHARED_COUNTERS_ELEMENTS = 4096
+
+/** The same for the histogram kernel, which counts in workgroup memory where 64 lanes share a segment. */
+export function lanesForCounting(segmentCount: number, averageElements: number, software: boolean): SegmentLanes {
+  if (averageElements >= SHARED_COUNTERS_ELEMENTS) return 64
+  return lanesForSegments(segmentCount, averageElements, software)
+}
+
 /** The same for block kernels, whose lanes take blocks in turn, at least `least` of them. */
 export function lanesForBlocks(
   segmentCount: number,

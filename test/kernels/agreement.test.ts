@@ -182,22 +182,23 @@ testOnGpu('statistics of rows agree', async (device) => {
       [70, 7],
     ] as const) {
       for (const lanes of LANES) {
-        const table = new Uint32Array(rows * 4)
-        for (let row = 0; row < rows; row++) {
-          writeSegment(table, row, { start: row * cols, length: cols, slot: row, aux: 0 })
+        const layout: Layout = {
+          label: `${rows} rows of ${cols}`,
+          elements: rows * cols,
+          rows: Array.from({ length: rows }, (_, row) => [row * cols, cols, row, 0]),
         }
         const workgroups = segmentWorkgroups(rows, lanes)
         await agree(device, {
           kernel: statistics,
           buffers: {
-            values: valueBits(kind, rows * cols),
-            segments: table,
+            values: valueBits(kind, layout.elements),
+            segments: segmentTable(layout),
             stats: new Uint32Array(rows * 8),
             moments: new Uint32Array(invocationCount(workgroups) * 2),
           },
           params: [rows, lanes, 0, 0],
           workgroups,
-          label: `${kind}, ${rows} rows of ${cols}, ${lanes} lanes`,
+          label: `${kind}, ${layout.label}, ${lanes} lanes`,
           sums: { name: 'moments', stride: 2, relative: 1e-4 },
         })
       }
