@@ -104,6 +104,13 @@ const INSPECT_LIMITS: RequestLimits = { silenceMs: INSPECT_SILENCE_MS, memoryByt
  */
 const ONE_ARENA = { MALLOC_ARENA_MAX: process.env['MALLOC_ARENA_MAX'] ?? '1' }
 
+/**
+ * For a worker that idles between jobs: it has its old generation shrunk, and the mapped chunks of the next job, though outside of
+ * it, then set off a full collection every few pieces, 5 to 20 % of the job's processor time. None once the old generation counts as
+ * 64 MiB from the start. It takes no memory, and 15 ms of the start (see CHILD_FLAGS).
+ */
+const IDLING_FLAGS = ['--initial-old-space-size=64']
+
 const SILENT_LOG: ServiceLog = { debug() {}, info() {}, warn() {}, error() {} }
 
 interface Keeper extends PooledChild {
@@ -113,7 +120,13 @@ interface Keeper extends PooledChild {
 }
 
 /** Keeps one child alive: at most one at a time, started on demand, restarted after a death with a growing pause. */
-function keepChild(name: string, entry: string, args: string[], options: PoolOptions): Keeper {
+function keepChild(
+  name: string,
+  entry: string,
+  args: string[],
+  options: PoolOptions,
+  nodeFlags: readonly string[] = [],
+): Keeper {
   const log = options.log ?? SILENT_LOG
   const limits = { ...DEFAULT_CHILD_LIMITS, ...options.limits }
   let current: Child | null = null
@@ -142,6 +155,7 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
         name,
         entry,
         args,
+        nodeFlags,
         environment,
         limits,
         log,
@@ -252,7 +266,8 @@ function keepChild(name: string, entry: string, args: string[], options: PoolOpt
 
 /** @param device 'auto', 'reference' or a part of an adapter name. */
 export function createGpuWorker(device: string, options: PoolOptions): GpuWorker {
-  return gpuWorker(keepChild('GPU worker', options.entry ?? childEntry('worker'), ['--device', device], options))
+  const entry = options.entry ?? childEntry('worker')
+  return gpuWorker(keepChild('GPU worker', entry, ['--device', device], options, IDLING_FLAGS))
 }
 
 /** The same for one job whose model is not known yet: it opens its device only once it has described one. */

@@ -4,10 +4,10 @@
 // Its death costs the parent one attempt; it never outlives the parent.
 
 import { parseArgs } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
 import type { ComputeDevice } from '../compute/compute-device.ts'
 import { openDevice } from '../compute/open-device.ts'
 import { AppError } from '../errors.ts'
-import { tensorHistogram } from '../execute/tensor-histogram.ts'
 import { openModel } from '../formats/index.ts'
 import { type RequestHandler, send, serveChild } from './child-server.ts'
 import { compressJob } from './compress-job.ts'
@@ -34,9 +34,12 @@ export async function serveDevice(openNow: () => Promise<ComputeDevice>, describ
   const handle: RequestHandler = async (request, { signal, progress }) => {
     switch (request.type) {
       case 'compress':
-        return compressJob(request.spec, await device(), { signal, progress })
+        return describeFirst
+          ? withFewCollections(async () => compressJob(request.spec, await device(), { signal, progress }))
+          : compressJob(request.spec, await device(), { signal, progress })
       case 'histogram': {
         const opened = await device()
+        const { tensorHistogram } = await import('../execute/tensor-histogram.ts')
         const reader = await openModel(request.files)
         try {
           const found = await tensorHistogram(reader, request.tensor, request.bins, opened, signal)
@@ -79,6 +82,19 @@ async function open(openNow: () => Promise<ComputeDevice>): Promise<ComputeDevic
     rssBytes: process.memoryUsage.rss(),
   })
   return device
+}
+
+/**
+ * For a worker with one job, what IDLING_FLAGS (worker-pool.ts) are for others: full collections only every some hundred MiB of
+ * mapped chunks. Set back afterwards, since V8 takes compiled code only under the flags that it was compiled under.
+ */
+async function withFewCollections<T>(work: () => Promise<T>): Promise<T> {
+  setFlagsFromString('--heap-growing-percent=300')
+  try {
+    return await work()
+  } finally {
+    setFlagsFromString('--heap-growing-percent=0')
+  }
 }
 
 function unanswered(type: string): AppError {
