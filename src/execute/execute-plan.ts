@@ -72,19 +72,26 @@ export async function executePlan(
     .filter(({ action }) => action === 'compress')
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
-  const kernels = kernelsFor(works, device)
-  await device.prepare(kernels.chunk, 'chunk')
-  await device.prepare(kernels.buffer, 'buffer')
+  // While kernels are compiled, lanes get their memory and read their first pieces; a submit waits for the kernels it needs.
+  const preparing = prepareKernels(kernelsFor(works, device), device)
+  preparing.catch(() => undefined)
   return withLanes(device, async (lanes) => {
     const accumulators = new TransposeAccumulators(device, works)
     const output = createOutputFiles(outputDir, layout)
     try {
-      return await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
+      const executed = await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
+      await preparing
+      return executed
     } finally {
       output.close()
       accumulators.destroy()
     }
   })
+}
+
+async function prepareKernels(kernels: Record<ChunkForm, Kernel[]>, device: ComputeDevice): Promise<void> {
+  await device.prepare(kernels.chunk, 'chunk')
+  await device.prepare(kernels.buffer, 'buffer')
 }
 
 /**

@@ -5,7 +5,7 @@
 import type { ComputeDevice, KernelTime } from '../compute/compute-device.ts'
 import { AppError } from '../errors.ts'
 import { type ExecutedPlan, executePlan } from '../execute/execute-plan.ts'
-import { type Measured, measureArtifact } from '../execute/measure.ts'
+import type { Measured } from '../execute/measure.ts'
 import { openModel } from '../formats/index.ts'
 import type { ModelReader } from '../tensor/model.ts'
 import { type JobPlan, planJob, planRow } from './plan-job.ts'
@@ -103,6 +103,8 @@ async function measure(
   hooks: JobHooks,
   seconds: Record<string, number>,
 ): Promise<Measured> {
+  // loaded when it is wanted: a command without validation starts sooner
+  const { measureArtifact } = await import('../execute/measure.ts')
   const started = performance.now()
   const progress = (doneBytes: number, totalBytes: number, tensor: string | null) =>
     hooks.progress({ stage: 'measuring', doneBytes, totalBytes, tensor })
