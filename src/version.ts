@@ -1,8 +1,9 @@
-// The version of Tensorpress, from package.json (one folder above src and dist alike). Part of artifact cache keys and reports.
+// The version of Tensorpress, from package.json. Part of artifact cache keys and reports.
 
 import { readFileSync } from 'node:fs'
+import { packageFile } from './program-files.ts'
 
-const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+const manifest: unknown = JSON.parse(readFileSync(packageFile('package.json'), 'utf8'))
 
 export const VERSION: string =
   manifest !== null && typeof manifest === 'object' && 'version' in manifest ? String(manifest.version) : '0.0.0'

@@ -3,8 +3,8 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { constants } from 'node:os'
-import { extname, join } from 'node:path'
 import { AppError } from '../errors.ts'
+import { codeFile } from '../program-files.ts'
 import type { Command, CommandLine } from './command.ts'
 import { DEVICE_OPTION } from './shared-options.ts'
 
@@ -25,7 +25,7 @@ export const command: Command = {
   },
   examples: [{ line: 'tensorpress bench --quick', meaning: 'a minute instead of half an hour' }],
   async run(args: CommandLine) {
-    const script = join(import.meta.dirname, '..', '..', 'bench', `run${extname(import.meta.filename)}`)
+    const script = codeFile('../bench/run')
     if (!existsSync(script)) {
       throw new AppError(
         'usage',

@@ -4,10 +4,10 @@
 import { fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { arch, cpus, platform, release, totalmem } from 'node:os'
-import { extname, join } from 'node:path'
 import type { DeviceProbe, RuntimeProbe } from '../jobs/probe.ts'
 import { createGpuWorker } from '../jobs/worker-pool.ts'
 import { shaderCacheFolder } from '../local/children.ts'
+import { codeFile, packageFile } from '../program-files.ts'
 import { VERSION } from '../version.ts'
 import type { Command, CommandLine } from './command.ts'
 import { missingGpuAdvice, noAdapterAdvice, readGpuFacts } from './gpu-advice.ts'
@@ -19,7 +19,7 @@ import { bytesText, deviceText, printable } from './text-table.ts'
 /** A driver that takes longer than this to list its adapters hangs. */
 const PROBE_TIMEOUT_MS = 60_000
 
-const IS_CHECKOUT = existsSync(join(import.meta.dirname, '..', '..', 'package-lock.json'))
+const IS_CHECKOUT = existsSync(packageFile('package-lock.json'))
 
 /** Timestamps time kernels exactly; the others are shown because people look for them. The rest is in --json. */
 const SHOWN_FEATURES = ['timestamp-query', 'shader-f16', 'subgroups'] as const
@@ -79,7 +79,7 @@ interface Findings {
 }
 
 async function probe<T>(what: 'devices' | 'runtime'): Promise<Probe<T>> {
-  const entry = join(import.meta.dirname, '..', 'jobs', `probe${extname(import.meta.filename)}`)
+  const entry = codeFile('jobs/probe')
   const child = fork(entry, [what], { execArgv: [], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   const { promise, resolve } = Promise.withResolvers<Probe<T>>()
   let errors = ''

@@ -5,15 +5,15 @@
 // Entry: PipelineCache.prepare().
 
 import { readFile } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { AppError } from '../errors.ts'
+import { packageFile } from '../program-files.ts'
 import { TEXTURE_FORMAT } from './chunk-texture.ts'
 import type { Kernel } from './compute-device.ts'
 import { BUFFER_USAGE, SHADER_STAGE_COMPUTE, TEXTURE_USAGE } from './gpu-constants.ts'
 import { gpuWait } from './gpu-wait.ts'
 
-/** From src/compute and from dist/compute alike. */
-const SHADER_FOLDER = new URL('../../shaders/', import.meta.url)
+const SHADER_FOLDER = pathToFileURL(packageFile('shaders/'))
 
 const WARM_SLOT_BYTES = 256
 

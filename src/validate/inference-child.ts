@@ -3,8 +3,8 @@
 
 import type { ChildProcess } from 'node:child_process'
 import { fork } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { AppError } from '../errors.ts'
+import { codeFile } from '../program-files.ts'
 import { childEnvironment } from './child-environment.ts'
 import type { InferenceReply, InferenceRequests, InferenceRequestType } from './inference-protocol.ts'
 import { residentBytes } from './resident-memory.ts'
@@ -57,8 +57,7 @@ interface Pending {
 
 /** Starts the child. Failures after this surface in `ask`. */
 export function startInferenceChild(options: InferenceChildOptions): InferenceChild {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  const entry = options.entryPath ?? fileURLToPath(new URL(`./inference.${extension}`, import.meta.url))
+  const entry = options.entryPath ?? codeFile('validate/inference')
   const child = fork(entry, [], {
     execArgv: [],
     serialization: 'advanced',

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { AppError } from '../errors.ts'
 import { openModel } from '../formats/index.ts'
+import { codeFile } from '../program-files.ts'
 import type { ModelSession } from '../runtime/ort-session.ts'
 import { compareRuns } from './compare-runs.ts'
 import type { Feed } from './dataset.ts'
@@ -131,8 +132,7 @@ async function answer(message: InferenceMessage): Promise<void> {
 }
 
 if (process.send !== undefined) {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-  new Worker(new URL(`./parent-watch.${extension}`, import.meta.url), { workerData: process.ppid }).unref()
+  new Worker(codeFile('validate/parent-watch'), { workerData: process.ppid }).unref()
   // Ctrl-C reaches the whole process group; the parent decides what it means and closes the channel.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
   process.on('disconnect', () => process.exit(0))

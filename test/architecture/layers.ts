@@ -3,12 +3,13 @@
 /** Layer -> what it may import besides itself. A name is a folder of src/ or a file of src/ without its ending. */
 export const LAYERS: Record<string, string[]> = {
   errors: [],
-  version: [],
+  'program-files': [],
+  version: ['program-files'],
   'stop-signal': [],
   nearest: [],
   tensor: ['errors'],
   'compute/compute-device': ['tensor', 'errors'],
-  compute: ['compute/compute-device', 'kernels', 'tensor', 'errors'],
+  compute: ['compute/compute-device', 'kernels', 'tensor', 'errors', 'program-files'],
   kernels: ['compute/compute-device', 'tensor', 'errors'],
   runtime: ['tensor', 'errors'],
   'formats/wire': ['tensor', 'errors'],
@@ -24,6 +25,7 @@ export const LAYERS: Record<string, string[]> = {
     'jobs/protocol',
     'tensor',
     'errors',
+    'program-files',
     'version',
   ],
   store: ['tensor', 'errors'],
@@ -42,9 +44,10 @@ export const LAYERS: Record<string, string[]> = {
     'webhooks',
     'tensor',
     'errors',
+    'program-files',
     'version',
   ],
-  telemetry: ['jobs', 'jobs/protocol', 'validate', 'compute/compute-device', 'errors', 'version'],
+  telemetry: ['jobs', 'jobs/protocol', 'validate', 'compute/compute-device', 'errors', 'program-files', 'version'],
   config: ['errors'],
   access: ['errors'],
   http: [
@@ -94,6 +97,7 @@ export const LAYERS: Record<string, string[]> = {
     'validate',
     'tensor',
     'errors',
+    'program-files',
     'version',
   ],
 }
