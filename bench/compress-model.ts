@@ -5,15 +5,12 @@ import { spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { CompressionResult } from '../src/jobs/protocol.ts'
 import { resolveRecipe } from '../src/jobs/recipe.ts'
 import { createGpuWorker } from '../src/jobs/worker-pool.ts'
 import { shaderCacheFolder } from '../src/local/children.ts'
 import type { SourceFile } from '../src/tensor/model.ts'
 import { processBytes } from './figures.ts'
-
-const bin = fileURLToPath(new URL('../bin/tensorpress', import.meta.url))
 
 export interface WorkerTiming {
   /** Wall seconds of each run, request to reply. */
@@ -73,11 +70,14 @@ export async function timeWorker(
   }
 }
 
-/** Wall seconds of `tensorpress compress MODEL --no-validate`, process start to exit. */
-export function timeCommand(model: string, recipe: string, output: string, device: string): number {
+/**
+ * Wall seconds of `tensorpress compress MODEL --no-validate`, process start to exit.
+ * @param program path of the command
+ */
+export function timeCommand(program: string, model: string, recipe: string, output: string, device: string): number {
   const args = ['compress', model, '-r', recipe, '-o', output, '--no-validate', '--force', '--device', device, '--json']
   const start = performance.now()
-  const run = spawnSync(bin, args, { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' })
+  const run = spawnSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' })
   if (run.status !== 0) throw new Error(`tensorpress compress ended with ${run.status}: ${run.stderr}`)
   return (performance.now() - start) / 1000
 }

@@ -9,6 +9,7 @@ import { makeBenchModel } from '../scripts/make-bench-model.ts'
 import { timeCommand, timeWorker, type WorkerTiming } from './compress-model.ts'
 import { type BenchContext, mebibytes, median, megabytesPerSecond } from './figures.ts'
 import { type FloorTiming, runFloor } from './floor.ts'
+import { installProgram } from './npm-package.ts'
 import { dropPageCache } from './page-cache.ts'
 
 const python = fileURLToPath(new URL('../.venv/bin/python', import.meta.url))
@@ -118,6 +119,7 @@ export async function onnxRows(context: BenchContext, sizeBytes: number, versus:
   const output = join(context.folder, 'out.onnx')
   context.log(`making an ONNX MatMul stack of ${label}`)
   const { files } = makeBenchModel('onnx', sizeBytes, model)
+  let program: string | null = null
   for (const [recipe, method, theirs, whole, alone] of [
     ['int8', 'dynamic', 'quantize_dynamic', 6, 10],
     ['int4', 'nbits', 'MatMulNBitsQuantizer', 3, 5],
@@ -130,11 +132,12 @@ export async function onnxRows(context: BenchContext, sizeBytes: number, versus:
       context.log(`  no .venv: skipping the comparison with ${theirs}; run npm run setup:python`)
       continue
     }
+    program ??= installProgram(context.folder)
     const ourWhole: number[] = []
     const theirWhole: number[] = []
     const theirAlone: number[] = []
     for (let run = 0; run < context.runs; run++) {
-      ourWhole.push(timeCommand(model, recipe, output, context.device))
+      ourWhole.push(timeCommand(program, model, recipe, output, context.device))
       rmSync(output, { force: true })
       const { wholeSeconds, seconds, versions } = timePython(method, model, output)
       Object.assign(context.pythonVersions, versions)

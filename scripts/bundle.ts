@@ -80,7 +80,7 @@ copy(join(root, 'scripts/bundle/launcher.sh'), 'tensorpress')
 copy(join(root, 'scripts/bundle/README.txt'), 'README.txt')
 copy(join(root, 'deploy/systemd/tensorpress.service'), 'tensorpress.service')
 copy(join(root, 'LICENSE'), 'LICENSE')
-fs.writeFileSync(join(stage, 'THIRD_PARTY_LICENSES'), licenceList(parts))
+fs.writeFileSync(join(stage, 'THIRD_PARTY_LICENSES'), licenceList('this bundle', parts))
 
 const archive = join(folder, `${name}.tar.xz`)
 writeArchive(stage, archive, Number(options.level))

@@ -1,4 +1,4 @@
-// THIRD_PARTY_LICENSES of the bundle: every part that is not ours, its version, the licence it declares and the licence texts it
+// THIRD_PARTY_LICENSES of the bundle and of dist: every part that is not ours, its version, the licence it declares and the licence texts it
 // carries. Entry: licenceList. Equal texts stand once.
 
 import { readdirSync, readFileSync } from 'node:fs'
@@ -36,7 +36,8 @@ export function partOfPackage(root: string, { path, name, version }: InstalledPa
   return { name, version, licence, source: url ?? homepage ?? `https://www.npmjs.com/package/${name}`, texts }
 }
 
-export function licenceList(parts: readonly Part[]): string {
+/** @param whole what the parts are of, in words */
+export function licenceList(whole: string, parts: readonly Part[]): string {
   const numbers = new Map<string, number>()
   for (const text of parts.flatMap(({ texts }) => texts)) {
     if (!numbers.has(text)) numbers.set(text, numbers.size + 1)
@@ -46,12 +47,12 @@ export function licenceList(parts: readonly Part[]): string {
       texts.length === 0 ? 'no text in the package' : `text ${texts.map((text) => numbers.get(text)).join(', ')}`
     return `${name} ${version}\n  ${licence}; ${where}\n  ${source}`
   })
-  const whole = [...numbers].map(([text, number]) => `${'-'.repeat(80)}\nText ${number}\n\n${text}`)
+  const texts = [...numbers].map(([text, number]) => `${'-'.repeat(80)}\nText ${number}\n\n${text}`)
   return [
-    'Parts of this bundle that others made, the licences they declare, and the texts of these licences.',
+    `Parts of ${whole} that others made, the licences they declare, and the texts of these licences.`,
     'Tensorpress itself is under the Apache License 2.0: see LICENSE.',
     ...rows,
-    ...whole,
+    ...texts,
     '',
   ].join('\n\n')
 }

@@ -3,11 +3,13 @@
 
 import './disable-telemetry.ts'
 import { dirname, sep } from 'node:path'
-import type { InferenceSession } from 'onnxruntime-node'
-import * as ort from 'onnxruntime-node'
+import type { InferenceSession, Tensor } from 'onnxruntime-node'
 import { AppError } from '../errors.ts'
 import { DTYPES, type DType, elementCount } from '../tensor/dtype.ts'
 import { float16ToNumber } from '../tensor/float16.ts'
+
+/** Not by an import declaration: where modules are joined, those of packages run before all of ours. */
+const ort = await import('onnxruntime-node')
 
 export interface SessionSettings {
   /** Intra-op threads; inter-op is always 1. */
@@ -60,7 +62,7 @@ const DTYPE_OF_ORT: Readonly<Record<string, DType>> = {
   bool: 'bool',
 }
 
-const ORT_OF_DTYPE = new Map(Object.entries(DTYPE_OF_ORT).map(([name, dtype]) => [dtype, name as ort.Tensor.Type]))
+const ORT_OF_DTYPE = new Map(Object.entries(DTYPE_OF_ORT).map(([name, dtype]) => [dtype, name as Tensor.Type]))
 
 /** Element types of graph inputs and outputs that cross into JavaScript; others abort or refuse to load. */
 export const RUNNABLE_DTYPES: ReadonlySet<DType> = new Set(ORT_OF_DTYPE.keys())
@@ -106,7 +108,7 @@ export async function openSession(path: string, settings: SessionSettings): Prom
     inputs: session.inputMetadata.map(describe),
     outputs,
     run: async (feeds) => {
-      const tensors: Record<string, ort.Tensor> = {}
+      const tensors: Record<string, Tensor> = {}
       for (const [name, input] of Object.entries(feeds)) tensors[name] = toOrt(input)
       const results = await attempt('run', folder, () => session.run(tensors, fetches))
       return new Map(fetches.map((name) => [name, fromOrt(results[name]!)]))
@@ -138,7 +140,7 @@ function describe(metadata: InferenceSession.ValueMetadata): ValueInfo {
   return { name: metadata.name, dtype: DTYPE_OF_ORT[metadata.type] ?? null, shape: [...metadata.shape] }
 }
 
-function toOrt({ dtype, dims, data }: InputTensor): ort.Tensor {
+function toOrt({ dtype, dims, data }: InputTensor): Tensor {
   const type = ORT_OF_DTYPE.get(dtype)
   if (type === undefined) {
     throw new AppError('dtype_unsupported', `${dtype} cannot be given to onnxruntime from JavaScript`, { dtype })
@@ -174,7 +176,7 @@ function toOrt({ dtype, dims, data }: InputTensor): ort.Tensor {
   }
 }
 
-function fromOrt(tensor: ort.Tensor): OutputTensor {
+function fromOrt(tensor: Tensor): OutputTensor {
   const dtype = DTYPE_OF_ORT[tensor.type]
   if (dtype === undefined) {
     throw new AppError('dtype_unsupported', `output of type ${tensor.type} cannot be compared`, { dtype: tensor.type })
@@ -182,7 +184,7 @@ function fromOrt(tensor: ort.Tensor): OutputTensor {
   return { dtype, dims: [...tensor.dims], values: toNumbers(dtype, tensor.data) }
 }
 
-function toNumbers(dtype: DType, data: ort.Tensor['data']): Float32Array | Float64Array {
+function toNumbers(dtype: DType, data: Tensor['data']): Float32Array | Float64Array {
   if (data instanceof Float32Array || data instanceof Float64Array) return data
   if (dtype === 'f16' && data instanceof Uint16Array) return Float32Array.from(data, float16ToNumber)
   const values = new Float64Array(data.length)

@@ -55,9 +55,11 @@ test('the build stage is the Node that the set-up fetches, on the Debian of the 
 test('the build context has the sources and what `npm run build` reads, and no data, keys, tests or installed packages', () => {
   const files = contextFiles(ROOT)
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: { build: string } }
-  const configs = [...scripts.build.matchAll(/-p (\S+)/g)].map((match) => match[1]!)
+  const program = scripts.build.split(' ')[1]!
+  const configs = [...readFileSync(join(ROOT, program), 'utf8').matchAll(/'(tsconfig\.\w+\.json)'/g)]
   assert.ok(configs.length > 0)
-  for (const path of ['package-lock.json', 'src/main.ts', 'shaders/statistics.wgsl', 'LICENSE', ...configs]) {
+  const read = ['package-lock.json', 'src/main.ts', 'shaders/statistics.wgsl', 'LICENSE', program, 'tsconfig.json']
+  for (const path of [...read, ...configs.map((match) => match[1]!)]) {
     assert.ok(files.includes(path), path)
   }
   assert.deepEqual(

@@ -50,9 +50,8 @@ function installed(folder: string, name: string): string {
   const target = join(project, 'node_modules', 'tensorpress')
   mkdirSync(target, { recursive: true })
   copyFileSync(join(ROOT, 'package.json'), join(target, 'package.json'))
-  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc')
-  const build = ['-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(target, 'dist')]
-  execFileSync(process.execPath, [compiler, ...build], { stdio: 'inherit' })
+  const build = [join(ROOT, 'scripts/build.ts'), '--output', join(target, 'dist')]
+  execFileSync(process.execPath, build, { stdio: 'inherit' })
   writeFileSync(join(project, 'package.json'), '{ "type": "module", "private": true }\n')
   copyFileSync(join(EXAMPLES, name), join(project, name))
   return join(project, name)

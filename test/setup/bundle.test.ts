@@ -84,7 +84,7 @@ test('every package that the program needs is in the list of licences, with equa
   }
   for (const name of ['ioredis', '@redis/client', 'cluster-key-slot']) assert.equal(names.includes(name), false, name)
   const parts = packages.map((entry) => partOfPackage(ROOT, entry))
-  const list = licenceList(parts)
+  const list = licenceList('this bundle', parts)
   for (const { name, version } of parts) assert.ok(list.includes(`\n${name} ${version}\n`), name)
   const express = parts.find(({ name }) => name === 'express')
   assert.equal(express?.licence, 'MIT')
@@ -93,7 +93,7 @@ test('every package that the program needs is in the list of licences, with equa
 
 test('the list of licences numbers texts and says where a package has none', () => {
   const part = (name: string, texts: string[]): Part => ({ name, version: '1.0.0', licence: 'MIT', source: 'x', texts })
-  const list = licenceList([part('a', ['one']), part('b', ['two', 'one']), part('c', [])])
+  const list = licenceList('this bundle', [part('a', ['one']), part('b', ['two', 'one']), part('c', [])])
   assert.match(list, /^a 1\.0\.0\n {2}MIT; text 1$/m)
   assert.match(list, /^b 1\.0\.0\n {2}MIT; text 2, 1$/m)
   assert.match(list, /^c 1\.0\.0\n {2}MIT; no text in the package$/m)
