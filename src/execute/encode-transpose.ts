@@ -155,6 +155,8 @@ function addDispatch(
 
 /** Bytes of a packed tensor read back at a time: small beside a chunk, so that staging stays small, and written synchronously. */
 const READ_BACK_BYTES = 1024 * 1024
+/** Parts on their way at a time: one is written, the device copies the others. With one alone each waited for the next turn. */
+const PARTS_AT_A_TIME = 3
 
 /** Reads a complete packed tensor back, in parts, and writes it. */
 async function writeTarget(
@@ -171,11 +173,18 @@ async function writeTarget(
     totalBytes: number,
     consume: (view: Uint8Array, offsetBytes: number) => Promise<void> | undefined,
   ): Promise<void> => {
-    for (let at = 0; at < totalBytes; at += step) {
-      await lane.submit(
-        [],
-        [{ buffer, offsetBytes: at, sizeBytes: Math.min(step, totalBytes - at), consume: (view) => consume(view, at) }],
-      )
+    const started: Promise<void>[] = []
+    try {
+      for (let at = 0; at < totalBytes; at += step) {
+        const sizeBytes = Math.min(step, totalBytes - at)
+        const part = lane.submit([], [{ buffer, offsetBytes: at, sizeBytes, consume: (view) => consume(view, at) }])
+        // awaited later, or never when one before it fails
+        part.catch(() => undefined)
+        started.push(part)
+        if (started.length === PARTS_AT_A_TIME) await started.shift()
+      }
+    } finally {
+      await waitForAll(started)
     }
   }
   await copy(target.packed, blocks * blockWords(block.bits, block.blockSize) * 4, (view, at) =>

@@ -59,13 +59,16 @@ testOnDevices('a read that fails is thrown when the other reads of its piece are
 })
 
 testOnDevices('a write that fails is thrown when the other writes of its piece are done', async (device) => {
-  for (const [recipe, axis] of [
-    ['fp16', 0],
-    ['int8', 0],
-    ['int4', 0],
-    ['int4', 1],
+  // read back in four parts
+  const inParts = { name: 'large', shape: [1024, 8192], values: weights(1024 * 8192), axis: 1 }
+  for (const [recipe, tensors] of [
+    ['fp16', matrices(0)],
+    ['int8', matrices(0)],
+    ['int4', matrices(0)],
+    ['int4', matrices(1)],
+    ['int4', [inParts]],
   ] as const) {
-    const reader = memoryModel(matrices(axis))
+    const reader = memoryModel([...tensors])
     const { plans, layout } = planJob(reader, resolveRecipe(recipe).recipe, OUTPUT)
     const works = plans.map((plan) => createWork(plan, layout))
     let large = 0
@@ -93,9 +96,13 @@ testOnDevices('a write that fails is thrown when the other writes of its piece a
     await assert.rejects(
       withLanes(device, async (lanes) => {
         const accumulators = new TransposeAccumulators(device, works)
-        await runPieces({ reader, lanes, signal }, pieces, (lane, piece) =>
-          encodePiece({ reader, output, accumulators }, lane, piece),
-        )
+        try {
+          await runPieces({ reader, lanes, signal }, pieces, (lane, piece) =>
+            encodePiece({ reader, output, accumulators }, lane, piece),
+          )
+        } finally {
+          accumulators.destroy()
+        }
       }),
       (error) => error instanceof AppError && error.code === 'disk_full',
     )
