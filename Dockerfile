@@ -14,7 +14,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY . .
 RUN npm run build \
- && find dist '(' -name '*.map' -o -name '*.d.ts' ')' -delete \
+ && find dist -name '*.d.ts' -delete \
  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
  && node scripts/image/keep-platform.mjs node_modules
 

@@ -38,7 +38,8 @@ const withoutLocales: Plugin = {
   },
 }
 
-const { values: options } = parseArgs({ options: { output: { type: 'string', default: 'dist' } } })
+const DEFAULT_OUTPUT = 'dist'
+const { values: options } = parseArgs({ options: { output: { type: 'string', default: DEFAULT_OUTPUT } } })
 const output = resolve(ROOT, options.output)
 const { dependencies } = JSON.parse(fs.readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   dependencies: Record<string, string>
@@ -56,6 +57,8 @@ async function joinModules(): Promise<string[]> {
     splitting: true,
     // node_modules may be a link
     preserveSymlinks: true,
+    // the class that users see as AppError must not be called _AppError
+    keepNames: true,
     format: 'esm',
     platform: 'node',
     target: 'node24',
@@ -74,11 +77,13 @@ function isOf(name: string, path: string): boolean {
   return path.startsWith(`node_modules/${name}/`)
 }
 
-function declareTypes(): void {
+/** esbuild looks at no type: the compiler checks the whole program, and declares what can be imported. */
+function checkAndDeclareTypes(): void {
   const compiler = join(ROOT, 'node_modules/typescript/bin/tsc')
-  const args = [compiler, '-p', 'tsconfig.types.json', '--outDir', output]
-  const { status } = spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit' })
-  if (status !== 0) throw new Error(`the declarations were not made: tsc ended with ${status}`)
+  for (const args of [['tsconfig.build.json'], ['tsconfig.types.json', '--outDir', output]]) {
+    const { status } = spawnSync(process.execPath, [compiler, '-p', ...args], { cwd: ROOT, stdio: 'inherit' })
+    if (status !== 0) throw new Error(`tsc -p ${args[0]} ended with ${status}`)
+  }
 }
 
 /** With the notices at the top of the modules themselves, which joining leaves out. */
@@ -88,17 +93,20 @@ function nameLicences(joined: readonly string[]): void {
     const { version } = JSON.parse(fs.readFileSync(join(ROOT, path, 'package.json'), 'utf8')) as { version: string }
     const part = partOfPackage(ROOT, { path, name, version })
     const notices = joined.filter((module) => isOf(name, module)).flatMap(noticeOf)
-    return { ...part, texts: [...new Set([...part.texts, ...notices])] }
+    const texts = [...new Set([...part.texts, ...notices])]
+    if (texts.length === 0) throw new Error(`${name} says nothing of its licence that could be passed on`)
+    return { ...part, texts }
   })
   fs.writeFileSync(join(output, 'THIRD_PARTY_LICENSES'), licenceList('these files', parts))
 }
 
 function noticeOf(module: string): string[] {
-  const top = /^(?:\/\/.*\n)+/.exec(fs.readFileSync(join(ROOT, module), 'utf8'))?.[0] ?? ''
-  return /copyright/i.test(top) ? [top.replaceAll(/^\/\/ ?/gm, '').trim()] : []
+  const comments = /^(?:\/\/.*\n|\s*\n)+/.exec(fs.readFileSync(join(ROOT, module), 'utf8'))?.[0] ?? ''
+  const blocks = comments.split(/\n\s*\n/).filter((block) => /copyright|SPDX/i.test(block))
+  return blocks.map((block) => block.replaceAll(/^\/\/ ?/gm, '').trim())
 }
 
+if (options.output !== DEFAULT_OUTPUT && fs.existsSync(output)) throw new Error(`${output} exists: name a new folder`)
 fs.rmSync(output, { recursive: true, force: true })
-const joined = await joinModules()
-declareTypes()
-nameLicences(joined)
+checkAndDeclareTypes()
+nameLicences(await joinModules())

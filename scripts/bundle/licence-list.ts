@@ -1,5 +1,5 @@
-// THIRD_PARTY_LICENSES of the bundle and of dist: every part that is not ours, its version, the licence it declares and the licence texts it
-// carries. Entry: licenceList. Equal texts stand once.
+// THIRD_PARTY_LICENSES of the bundle and of dist: every part that is not ours, its version, the licence it declares and the licence
+// texts it carries. Entry: licenceList. Equal texts stand once.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -5,23 +5,15 @@
 
 import { bitsFloat } from '../kernels/float-bits.ts'
 import { HISTOGRAM_BINS, HISTOGRAM_LEVELS } from '../kernels/histogram.ts'
-import { STATISTICS_WORDS } from '../kernels/statistics.ts'
-import { channelWindows, mergeStatistics, statisticsCommands } from './channel-window.ts'
 import { ClipSearch } from './clip-search.ts'
 import { DeadZoneSearch } from './dead-zone-search.ts'
 import { takeStatistics } from './encode.ts'
-import {
-  type CountingContext,
-  countChannelMagnitudes,
-  countMagnitudes,
-  type MagnitudeCount,
-  pieceBytes,
-} from './histogram-pass.ts'
-import { asByteView, asWordView, runPieces } from './lane.ts'
+import { type CountingContext, countChannelMagnitudes, countMagnitudes, type MagnitudeCount } from './histogram-pass.ts'
+import { asByteView } from './lane.ts'
 import { countTarget, MagnitudeSearch } from './magnitude-search.ts'
 import { channelsStayWhole, cutPieces } from './pieces.ts'
-import { pruneCommands } from './prune.ts'
 import { magnitudeBits } from './scaled-parameters.ts'
+import { findStatistics } from './tensor-statistics.ts'
 import type { TensorWork } from './tensor-work.ts'
 
 /** Values that the host looks at itself, a chunk at a time: 1 MiB, a few milliseconds of work. */
@@ -235,42 +227,4 @@ async function eachChunk(context: CountingContext, work: TensorWork, use: (bits:
 function setDeadZone(work: TensorWork, bits: number): void {
   work.deadZoneBits = bits
   work.resolved['threshold'] = bitsFloat(bits)
-}
-
-/** Statistics per channel of whole tensors, merged over their pieces; sets `scaled` and `nonFinite`. */
-async function findStatistics(
-  context: CountingContext,
-  works: readonly TensorWork[],
-): Promise<Map<TensorWork, Uint32Array>> {
-  const merged = new Map(
-    works.map((work) => [work, new Uint32Array((work.geometry?.channels ?? 1) * STATISTICS_WORDS)]),
-  )
-  const [firstLane] = context.lanes
-  if (works.length === 0 || firstLane === undefined) return merged
-  const pieces = cutPieces(works, firstLane.device.tuning.chunkBytes, 'encode')
-  await runPieces(context, pieces, async (lane, piece) => {
-    const { values, commands } = pruneCommands(lane, piece)
-    const { windows, slots } = channelWindows(piece)
-    const [stats, counting] = statisticsCommands(lane, values, windows, slots)
-    await lane.submit(
-      [...commands, ...counting],
-      [
-        {
-          buffer: stats,
-          offsetBytes: 0,
-          sizeBytes: slots * STATISTICS_WORDS * 4,
-          consume(view) {
-            const found = asWordView(view)
-            for (const { span, channelFirst, channels, slotBase } of windows) {
-              const target = merged.get(span.work)
-              if (target !== undefined) mergeStatistics(target, channelFirst, found, slotBase, channels)
-            }
-          },
-        },
-      ],
-    )
-    context.onBytes(pieceBytes(piece), piece.spans[0]?.work.name ?? '')
-  })
-  for (const [work, stats] of merged) takeStatistics(work, stats, 0)
-  return merged
 }

@@ -54,17 +54,18 @@ function channelWindow(span: Span, slotBase: number): ChannelWindow {
 }
 
 /**
- * Commands that fill `stats` (cleared first) with the statistics of every window. inner 1 uses the column kernel; a span
- * is then whole rows or a part of one row, see cutPieces.
+ * Commands that fill `stats` with the statistics of every window; `merge` adds them to what is there. inner 1 uses the column kernel;
+ * a span is then whole rows or a part of one row, see cutPieces.
  */
 export function statisticsCommands(
   lane: Lane,
   values: DeviceBuffer,
   windows: ChannelWindow[],
   slots: number,
+  merge = false,
 ): [DeviceBuffer, Command[]] {
   const stats = lane.buffer('stats', Math.max(1, slots) * STATISTICS_WORDS * 4)
-  const commands: Command[] = [clear(stats, Math.max(1, slots) * STATISTICS_WORDS * 4)]
+  const commands: Command[] = merge ? [] : [clear(stats, Math.max(1, slots) * STATISTICS_WORDS * 4)]
   const rowWise = windows.filter((window) => window.inner > 1)
   if (rowWise.length > 0) {
     const table = channelTable(lane, rowWise)

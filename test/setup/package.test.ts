@@ -81,7 +81,7 @@ const { sizeRatio } = await validate({ original: model, artifact: made.files[0]!
 const require = { metric: 'cosine' as const, min: 0.9999 }
 const refused: unknown = await compress({ model, recipe: 'prune-90', output: 'no.onnx', require }).catch((error) => error)
 if (!(refused instanceof RequirementNotMetError) || !(refused instanceof AppError)) throw refused
-console.log(JSON.stringify({ parameterCount, bytesAfter, sizeRatio, code: refused.code, files: made.files }))
+console.log(JSON.stringify({ parameterCount, bytesAfter, sizeRatio, code: refused.code, name: AppError.name, files: made.files }))
 `
 
 const CLIENT_PROGRAM = `
@@ -143,7 +143,7 @@ async function checkProject(t: TestContext, project: string): Promise<void> {
     assert.equal(status, 0, stderr)
     const found = JSON.parse(stdout) as Record<string, unknown>
     assert.equal(found['parameterCount'], 133665)
-    assert.equal(found['code'], 'requirement_not_met')
+    assert.deepEqual([found['name'], found['code']], ['AppError', 'requirement_not_met'])
     assert.deepEqual(found['files'], [join(project, 'library.onnx')])
     const bytes = readFileSync(join(project, 'library.onnx'))
     assert.equal(bytes.length, found['bytesAfter'])
