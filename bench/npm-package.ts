@@ -2,7 +2,7 @@
 // starting from some three hundred sources is what developers wait for, not users. Entry: installProgram().
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -12,8 +12,8 @@ export function installProgram(folder: string): string {
   const builder = join(ROOT, 'scripts/build.ts')
   if (!existsSync(builder)) return join(ROOT, 'bin/tensorpress')
   const target = join(folder, 'package')
-  for (const path of ['bin', 'shaders', 'scripts/setup.mjs', 'scripts/vulkan.mjs', 'package.json']) {
-    mkdirSync(join(target, path, '..'), { recursive: true })
+  const { files } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { files: string[] }
+  for (const path of ['package.json', ...files.filter((name) => name !== 'dist')]) {
     cpSync(join(ROOT, path), join(target, path), { recursive: true })
   }
   symlinkSync(join(ROOT, 'node_modules'), join(target, 'node_modules'))

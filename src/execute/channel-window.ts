@@ -98,6 +98,15 @@ export function statisticsCommands(
   return [stats, commands]
 }
 
+/** Merges what a piece's slots `found` of a window into `target`, the slots of the whole tensor. */
+export function mergeWindow(
+  target: Uint32Array,
+  { channelFirst, channels, slotBase }: ChannelWindow,
+  found: Uint32Array,
+): void {
+  mergeStatistics(target, channelFirst, found, slotBase, channels)
+}
+
 /** Merges `count` slots of `source` into `target`: maxima and sums, as the kernel's atomics do. */
 export function mergeStatistics(
   target: Uint32Array,

@@ -11,7 +11,7 @@ import {
   type ChannelWindow,
   channelWindows,
   countNonFinite,
-  mergeStatistics,
+  mergeWindow,
   statisticsCommands,
 } from './channel-window.ts'
 import { encodeBlocks } from './encode-blocks.ts'
@@ -165,10 +165,6 @@ async function encodeScaled(
     consume: (view) => writeSpans(piece, (span) => writeCodes(pass, span, view)),
   })
   await lane.submit(quantizing, first)
-}
-
-function mergeWindow(target: Uint32Array, window: ChannelWindow, found: Uint32Array): void {
-  mergeStatistics(target, window.channelFirst, found, window.slotBase, window.channels)
 }
 
 /** Computes the tensor's scales from statistics slots that cover all of its channels. */

@@ -3,7 +3,7 @@
 // megabytes.
 
 import { STATISTICS_WORDS } from '../kernels/statistics.ts'
-import { type ChannelWindow, channelWindows, mergeStatistics, statisticsCommands } from './channel-window.ts'
+import { type ChannelWindow, channelWindows, mergeWindow, statisticsCommands } from './channel-window.ts'
 import { takeStatistics } from './encode.ts'
 import { type CountingContext, pieceBytes } from './histogram-pass.ts'
 import { asWordView, type Lane, runPieces } from './lane.ts'
@@ -32,9 +32,9 @@ export async function findStatistics(
     const sizeBytes = found.slots * STATISTICS_WORDS * 4
     const consume = (view: Uint8Array) => {
       const words = asWordView(view)
-      for (const { span, channelFirst, channels, slotBase } of found.windows) {
-        const target = merged.get(span.work)
-        if (target !== undefined) mergeStatistics(target, channelFirst, words, slotBase, channels)
+      for (const window of found.windows) {
+        const target = merged.get(window.span.work)
+        if (target !== undefined) mergeWindow(target, window, words)
       }
     }
     await lane.submit([], [{ buffer: lane.buffer('stats', sizeBytes), offsetBytes: 0, sizeBytes, consume }])
@@ -58,15 +58,9 @@ export async function findStatistics(
 function haveSameSlots(left: readonly ChannelWindow[], right: readonly ChannelWindow[]): boolean {
   return (
     left.length === right.length &&
-    left.every(({ span, channelFirst, channels, slotBase }, index) => {
+    left.every(({ span, channelFirst, channels }, index) => {
       const other = right[index]
-      return (
-        other !== undefined &&
-        span.work === other.span.work &&
-        channelFirst === other.channelFirst &&
-        channels === other.channels &&
-        slotBase === other.slotBase
-      )
+      return span.work === other?.span.work && channelFirst === other.channelFirst && channels === other.channels
     })
   )
 }

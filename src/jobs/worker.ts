@@ -33,10 +33,10 @@ export async function serveDevice(openNow: () => Promise<ComputeDevice>, describ
 
   const handle: RequestHandler = async (request, { signal, progress }) => {
     switch (request.type) {
-      case 'compress':
-        return describeFirst
-          ? withFewCollections(async () => compressJob(request.spec, await device(), { signal, progress }))
-          : compressJob(request.spec, await device(), { signal, progress })
+      case 'compress': {
+        const work = async () => compressJob(request.spec, await device(), { signal, progress })
+        return describeFirst ? withFewCollections(work) : work()
+      }
       case 'histogram': {
         const opened = await device()
         const { tensorHistogram } = await import('../execute/tensor-histogram.ts')
