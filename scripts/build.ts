@@ -1,8 +1,8 @@
 // npm run build: dist, the compiled program that the npm package and the image hold:
 //   node scripts/build.ts [--output dist]
 // Modules are joined into one file for each entry and what entries share, packages of many small modules with them: a process that
-// loads a dozen files starts a tenth of a second sooner than one that loads three hundred. Types of what can be imported are made
-// by the compiler, and THIRD_PARTY_LICENSES names the packages inside.
+// loads a dozen files starts sooner than one that loads two hundred (docs/adr/0012-joined-modules.md). Types of what can be imported are
+// made by the compiler, and THIRD_PARTY_LICENSES names the packages inside.
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
